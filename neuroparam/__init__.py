@@ -1,0 +1,26 @@
+"""Trainable time constants and thresholds for spiking neural networks in PyTorch."""
+
+from neuroparam import errors
+from neuroparam.guard import check_gradients
+from neuroparam.inspect import neuron_parameters, param_groups, summary, values
+from neuroparam.parametrizations import BoundedSigmoid, ExpScaledLog, Parametrization, Softplus
+from neuroparam.scope import cached
+from neuroparam.trainable import make_fixed, make_trainable
+
+__all__ = [
+    "BoundedSigmoid",
+    "ExpScaledLog",
+    "Parametrization",
+    "Softplus",
+    "cached",
+    "check_gradients",
+    "errors",
+    "make_fixed",
+    "make_trainable",
+    "neuron_parameters",
+    "param_groups",
+    "summary",
+    "values",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,279 @@
+"""A parametrized value on somebody else's module: its parameter, its class, its assignment."""
+
+from __future__ import annotations
+
+import copyreg
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from neuroparam.errors import AssignmentError, EvaluationError, OutOfDomainError
+from neuroparam.parametrizations import Parametrization
+from neuroparam.scope import evaluate
+
+__all__ = ["Attached", "NeuronParameter", "attached", "inject", "is_attached", "plain_class"]
+
+
+class NeuronParameter(parametrize.ParametrizationList):
+    """One trainable value: torch's list of parametrizations, with checks around it.
+
+    It is found where torch keeps it, at `module.parametrizations[name]`, and holds the raw
+    tensor as `original`.
+
+    Args:
+        maps: the parametrizations; the first one maps raw, the last one yields the value.
+        value: the initial value, a tensor of its own.
+        path: where it is attached, for messages.
+
+    Raises:
+        OutOfDomainError: `value` leaves the domain of a map.
+    """
+
+    def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
+        self.path: str
+        self.gradient_seen: bool | None
+        try:
+            super().__init__(maps, nn.Parameter(value))
+        except OutOfDomainError as error:
+            raise error.at(path, " -> ".join(map(repr, maps))) from None
+        self.path = path
+        # None: no backward yet; False: one came through without a gradient
+        self.gradient_seen = None
+
+    @property
+    def last(self) -> nn.Module:
+        """The map that yields the value, whose domain is the value's."""
+        return self[len(self) - 1]
+
+    def received(self, gradient: Tensor | None) -> None:
+        """Notes what a backward pass brought to the value."""
+        if gradient is not None:
+            self.gradient_seen = True
+        elif self.gradient_seen is None:
+            self.gradient_seen = False
+
+    def raw_of(self, value: object) -> Tensor:
+        """The raw tensor for a value that the user gives.
+
+        Args:
+            value: a number for all entries, or a tensor of the shape and dtype of the value.
+
+        Raises:
+            AssignmentError: wrong type, shape or dtype, or a tensor with a gradient history.
+            OutOfDomainError: values outside the domain, or NaN.
+        """
+        original = self.original
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = torch.full_like(original, value, requires_grad=False)
+        if not isinstance(value, Tensor):
+            raise AssignmentError(self.path, value, "it takes a number or a tensor")
+        if value.shape != original.shape:
+            raise AssignmentError(
+                self.path, value, f"its shape is {tuple(original.shape)}, and stays so"
+            )
+        if value.dtype != original.dtype:
+            raise AssignmentError(
+                self.path, value, f"its dtype is {original.dtype}; convert with .to(...)"
+            )
+        if value.grad_fn is not None and torch.is_grad_enabled():
+            raise AssignmentError(
+                self.path, value, "assigning stores numbers, the gradient history would be lost; "
+                "assign value.detach()"
+            )
+        raw = value.detach()
+        try:
+            with torch.no_grad():
+                for index in reversed(range(len(self))):
+                    raw = self[index].right_inverse(raw)  # type: ignore[operator]
+        except OutOfDomainError as error:
+            raise error.at(self.path, " -> ".join(map(repr, self))) from None
+        return raw
+
+    def assign(self, value: object) -> None:
+        """Stores a value, through `right_inverse`; the raw Parameter stays the same object."""
+        raw = self.raw_of(value)
+        with torch.no_grad():
+            self.original.copy_(raw)
+
+    def forward(self) -> Tensor:
+        try:
+            return super().forward()
+        except AttributeError as error:
+            # inside a property it would be taken for a missing attribute, and swallowed by
+            # modules that define __getattr__
+            raise EvaluationError(f"reading {self.path!r} failed: {error}") from error
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # before anything is loaded: raw values under other constants mean other values
+        for index in range(len(self)):
+            constants = state_dict.get(f"{prefix}{index}._extra_state")
+            if constants is not None and isinstance(self[index], Parametrization):
+                self[index].check_extra_state(constants)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class Attached(NamedTuple):
+    """One attached value within a module."""
+
+    path: str
+    owner: nn.Module
+    name: str
+    parameter: NeuronParameter
+
+
+def attached(module: nn.Module) -> Iterator[Attached]:
+    """Every value attached anywhere in a module, with its path from there."""
+    for prefix, owner in module.named_modules():
+        for name, parameter in _parametrizations(owner).items():
+            if isinstance(parameter, NeuronParameter):
+                yield Attached(f"{prefix}.{name}" if prefix else name, owner, name, parameter)
+
+
+def is_attached(module: nn.Module) -> bool:
+    """Whether any value in the module is attached."""
+    return next(attached(module), None) is not None
+
+
+def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
+    found = module._modules.get("parametrizations")
+    return dict(found.items()) if isinstance(found, nn.ModuleDict) else {}
+
+
+def _value_property(name: str) -> property:
+    """Reads and assigns the value `name` of an instance that has it attached.
+
+    On an instance that does not, it lets the plain attribute through: one class serves many.
+    """
+
+    def get(module: nn.Module) -> Any:
+        parametrizations = module._modules.get("parametrizations")
+        if parametrizations is None or name not in parametrizations._modules:
+            # Python goes on to __getattr__, which finds parameters and buffers
+            raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+        parameter = parametrizations._modules[name]
+        if isinstance(parameter, NeuronParameter):
+            return evaluate(parameter)
+        return parameter()  # another library's parametrization on the same module
+
+    def set_(module: nn.Module, value: Any) -> None:
+        parameter = _parametrizations(module).get(name)
+        if isinstance(parameter, NeuronParameter):
+            parameter.assign(value)
+        elif parameter is not None:
+            parameter.right_inverse(value)  # type: ignore[operator]
+        else:
+            module.__dict__[name] = value
+
+    def delete(module: nn.Module) -> None:
+        raise AssignmentError(
+            name, None, "a trainable value is not deleted; make_fixed gives the plain one back"
+        )
+
+    return property(get, set_, delete)
+
+
+class _SharedClass(type):
+    """Metaclass of the injected classes.
+
+    torch's `register_parametrization` and `remove_parametrizations` add and delete properties
+    on `module.__class__`, which they take for this one module's own. Ours is shared by all
+    modules of its kind (so that ensembles stack and compiled code is shared), hence a property
+    added for one must let the others pass, and none is ever deleted.
+    """
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        getter = getattr(value, "fget", None)
+        if getattr(getter, "__module__", None) == parametrize.__name__:
+            value = _value_property(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        if not isinstance(cls.__dict__.get(name), property):
+            super().__delattr__(name)
+
+
+_classes: weakref.WeakValueDictionary[tuple[type, frozenset[str]], type] = (
+    weakref.WeakValueDictionary()
+)
+
+
+def _class_for(plain: type, names: frozenset[str]) -> type:
+    """The class of modules of type `plain` with these names attached; always the same one."""
+    key = (plain, names)
+    existing = _classes.get(key)
+    if existing is not None:
+        return existing
+
+    def register_parameter(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        parameter = _parametrizations(self).get(name)
+        if isinstance(parameter, NeuronParameter) and param is not None:
+            parameter.assign(param.detach())  # `module.tau = nn.Parameter(...)` comes here
+        else:
+            plain.register_parameter(self, name, param)  # type: ignore[attr-defined]
+
+    def load(
+        self: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name, parameter in _parametrizations(self).items():
+            # a checkpoint of the plain module holds the value where ours holds raw
+            raw_key = f"{prefix}parametrizations.{name}.original"
+            if isinstance(parameter, NeuronParameter) and raw_key not in state_dict:
+                if prefix + name in state_dict:
+                    state_dict[raw_key] = parameter.raw_of(
+                        state_dict.pop(prefix + name).to(parameter.original)
+                    )
+                    for index in range(len(parameter)):
+                        key = f"{prefix}parametrizations.{name}.{index}"
+                        parameter[index].state_dict(destination=state_dict, prefix=f"{key}.")
+        plain._load_from_state_dict(  # type: ignore[attr-defined]
+            self, state_dict, prefix, *args, **kwargs
+        )
+
+    def reduce_ex(self: nn.Module, protocol: Any) -> Any:
+        make, args, *rest = plain.__reduce_ex__(self, protocol)  # type: ignore[misc]
+        if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+            make, args = _new, (plain, names)
+        return make, args, *rest
+
+    kind = _SharedClass
+    if type(plain) is not type:
+        kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
+    body: dict[str, Any] = {
+        "__module__": plain.__module__,
+        "__doc__": plain.__doc__,
+        "__reduce_ex__": reduce_ex,
+        "_load_from_state_dict": load,
+        "_neuroparam_plain_class": plain,
+        "register_parameter": register_parameter,
+        **{name: _value_property(name) for name in names},
+    }
+    made = kind(f"Parametrized{plain.__name__}", (plain,), body)
+    _classes[key] = made
+    return made
+
+
+def _new(plain: type, names: frozenset[str]) -> Any:
+    """An empty instance, for copying and unpickling."""
+    made = _class_for(plain, names)
+    return made.__new__(made)
+
+
+def plain_class(module: nn.Module) -> type:
+    """The class that the user's library gave the module."""
+    present = type(module)
+    if present.__module__ == parametrize.__name__:  # torch's own injected class
+        present = present.__bases__[0]
+    return getattr(present, "_neuroparam_plain_class", present)
+
+
+def inject(module: nn.Module) -> None:
+    """Gives a module the class that its present parametrizations need, or its plain one."""
+    names = frozenset(_parametrizations(module))
+    plain = plain_class(module)
+    module.__class__ = _class_for(plain, names) if names else plain

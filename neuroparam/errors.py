@@ -1,0 +1,254 @@
+"""Errors: what was given, what was found, at which path, what to do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from torch import Tensor
+
+__all__ = [
+    "AlreadyTrainableError",
+    "AmbiguousNameError",
+    "AssignmentError",
+    "CheckpointError",
+    "EvaluationError",
+    "InitialValueError",
+    "NeuroparamError",
+    "NoGradientError",
+    "NotTrainableError",
+    "OutOfDomainError",
+    "ParametrizationError",
+    "TiedParameterError",
+    "UnknownNameError",
+    "UnsupportedModuleError",
+]
+
+_LISTED = 20
+
+_Error = TypeVar("_Error", bound="OutOfDomainError")
+
+
+def describe(value: object) -> str:
+    """One short phrase for a value in an error message.
+
+    >>> import torch
+    >>> describe(torch.tensor([1.0, 5.0]))
+    'a float32 tensor of shape (2,), min 1, max 5'
+    >>> describe(0.5)
+    '0.5'
+    """
+    if not isinstance(value, Tensor):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    kind = f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if value.numel() == 0 or value.is_meta or value.is_complex():
+        return kind
+    numbers = value.detach().double()
+    return f"{kind}, min {numbers.min().item():g}, max {numbers.max().item():g}"
+
+
+def listing(paths: Iterable[str]) -> str:
+    """The paths as an indented list, cut after twenty."""
+    shown = list(paths)
+    lines = [f"  {path}" for path in shown[:_LISTED]]
+    if len(shown) > _LISTED:
+        lines.append(f"  ... and {len(shown) - _LISTED} more")
+    return "\n".join(lines)
+
+
+class NeuroparamError(Exception):
+    """Base of every error that this library raises."""
+
+
+class ParametrizationError(NeuroparamError, ValueError):
+    """A parametrization was built or used with constants that make no sense."""
+
+
+class OutOfDomainError(NeuroparamError, ValueError):
+    """Values lie outside the domain of their parametrization.
+
+    Attributes:
+        value: the offending tensor.
+        outside: how many of its entries lie outside.
+        domain: the domain, in words.
+        path: the attribute it was meant for, if known.
+    """
+
+    def __init__(self, value: Tensor, outside: Tensor, domain: str, path: str | None = None):
+        self.value = value
+        self.outside = int(outside.sum())
+        self.domain = domain
+        self.path = path
+        self.parametrization = ""
+        self._lowest, self._highest = _span(value, outside)
+        super().__init__(value, outside, domain, path)
+
+    def at(self: _Error, path: str, parametrization: str) -> _Error:
+        """The same error, naming the attribute and the parametrization it has."""
+        located = copy.copy(self)
+        located.path = path
+        located.parametrization = parametrization
+        return located
+
+    def __str__(self) -> str:
+        place = f"{self.path!r}: " if self.path else ""
+        whose = f" of {self.parametrization}" if self.parametrization else ""
+        return (
+            f"{place}{self.outside} of {self.value.numel()} values lie outside the domain "
+            f"{self.domain}{whose}; they span {self._lowest:g} to {self._highest:g}. Give values "
+            f"inside, or choose a parametrization whose domain holds them, such as "
+            f"BoundedSigmoid(lower, upper)."
+        )
+
+
+def _span(value: Tensor, outside: Tensor) -> tuple[float, float]:
+    if not bool(outside.any()):
+        return float("nan"), float("nan")
+    bad = value.detach()[outside].double()
+    return bad.min().item(), bad.max().item()
+
+
+class UnsupportedModuleError(NeuroparamError, TypeError):
+    """The object cannot be made trainable as a whole (not a module, a ScriptModule)."""
+
+
+class UnknownNameError(NeuroparamError, ValueError):
+    """Names match nothing in the module.
+
+    Attributes:
+        missing: name -> the near misses found for it.
+        available: the paths that could be named instead.
+    """
+
+    def __init__(self, module: str, missing: dict[str, Sequence[str]], available: Sequence[str]):
+        self.missing = missing
+        self.available = available
+        lines = [f"{module} has no value named:"]
+        for name, near in missing.items():
+            hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+            lines.append(f"  {name!r}{hint}")
+        if available:
+            lines += ["These can be named:", listing(available)]
+        else:
+            lines.append("It holds no number or tensor that could be named.")
+        super().__init__("\n".join(lines))
+
+
+class AmbiguousNameError(NeuroparamError, ValueError):
+    """A short name matches several places.
+
+    Attributes:
+        name: the name given.
+        matches: the full paths it could mean.
+    """
+
+    def __init__(self, name: str, matches: Sequence[str]):
+        self.name = name
+        self.matches = matches
+        super().__init__(
+            f"{name!r} could mean any of {len(matches)} places; name one by its full path:\n"
+            f"{listing(matches)}"
+        )
+
+
+class NotTrainableError(NeuroparamError, TypeError):
+    """A name refers to something that cannot be trained.
+
+    Attributes:
+        path: the place.
+        reason: why it cannot be trained.
+        instead: what to do.
+    """
+
+    def __init__(self, path: str, reason: str, instead: str):
+        self.path = path
+        self.reason = reason
+        self.instead = instead
+        super().__init__(f"{path!r} cannot be trained: {reason}. {instead}")
+
+
+class AlreadyTrainableError(NeuroparamError, ValueError):
+    """A place already carries a parametrization; parametrizations are never stacked.
+
+    Attributes:
+        path: the place.
+    """
+
+    def __init__(self, path: str, found: str):
+        self.path = path
+        super().__init__(
+            f"{path!r} is already parametrized by {found}. Assign to it to change its value, or "
+            f"call make_fixed(module, {path!r}) (torch.nn.utils.parametrize."
+            f"remove_parametrizations for another library's) before attaching anew."
+        )
+
+
+class TiedParameterError(NeuroparamError, ValueError):
+    """One Parameter object is registered in several places.
+
+    Attributes:
+        paths: every place that holds it.
+    """
+
+    def __init__(self, path: str, paths: Sequence[str]):
+        self.path = path
+        self.paths = paths
+        super().__init__(
+            f"{path!r} is one Parameter held in {len(paths)} places: {', '.join(paths)}. A "
+            f"parametrization on one of them would leave the others reading its raw value. Use "
+            f"one neuron module in both places, or give each its own Parameter "
+            f"(nn.Parameter(tied.detach().clone())) first."
+        )
+
+
+class InitialValueError(NeuroparamError, ValueError):
+    """An initial value, or the shape asked for, cannot be used.
+
+    Attributes:
+        path: the place it was meant for.
+        given: what was given.
+    """
+
+    def __init__(self, path: str, given: object, problem: str):
+        self.path = path
+        self.given = given
+        super().__init__(f"init of {path!r}: {problem}; got {describe(given)}.")
+
+
+class AssignmentError(NeuroparamError, ValueError):
+    """A trainable value was assigned something that cannot be stored.
+
+    Attributes:
+        path: the place.
+        given: what was given.
+    """
+
+    def __init__(self, path: str, given: object, problem: str):
+        self.path = path
+        self.given = given
+        super().__init__(f"assignment to {path!r}: {problem}; got {describe(given)}.")
+
+
+class CheckpointError(NeuroparamError, ValueError):
+    """A checkpoint was written with other constants than the module has."""
+
+
+class EvaluationError(NeuroparamError, RuntimeError):
+    """A parametrization failed while a value was read."""
+
+
+class NoGradientError(NeuroparamError, RuntimeError):
+    """A parameter looks trainable and would never be trained.
+
+    Attributes:
+        paths: the parameters concerned.
+    """
+
+    def __init__(self, paths: Sequence[str], reason: str):
+        self.paths = paths
+        super().__init__(
+            f"no gradient reaches\n{listing(paths)}\n{reason} Fix the forward, or name only "
+            f"parameters that it uses: make_fixed(module, names) gives the others back."
+        )

@@ -1,0 +1,187 @@
+"""No silent failure: every attached parameter must be reached by gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from neuroparam.attachment import Attached, NeuronParameter, attached
+from neuroparam.errors import NoGradientError
+from neuroparam.scope import close_scope, open_scope
+
+__all__ = ["check_gradients", "remove_hooks", "watch_forward"]
+
+_KEY = "_neuroparam_forward"
+
+_UNREACHED = (
+    "The output of the forward does not depend on it: the module may copy the value when it is "
+    "built, cast it to a number for a compiled kernel, or compute with another attribute."
+)
+_NONE_CAME = (
+    "A backward pass came through the place where it is used and brought None: a custom "
+    "autograd function on the way returns no gradient for it (an adjoint or a fused kernel). "
+    "Choose the implementation that differentiates it."
+)
+
+
+class _Forward:
+    """What a module given to `make_trainable` carries: its hooks, and what is yet to be shown."""
+
+    def __init__(self, module: nn.Module):
+        self.reachable = False
+        self.unproven: list[NeuronParameter] = []
+        self.handles: list[RemovableHandle] = [
+            module.register_forward_pre_hook(_enter, prepend=True),
+            # called also when the forward raises
+            module.register_forward_hook(_leave, always_call=True),
+            module.register_forward_hook(_verify),
+        ]
+
+
+def watch_forward(module: nn.Module) -> None:
+    """Evaluates once per forward of `module` from now on, and checks its gradients anew."""
+    if _KEY not in module.__dict__:
+        module.__dict__[_KEY] = _Forward(module)
+    forward: _Forward = module.__dict__[_KEY]
+    forward.reachable = False
+    forward.unproven = []
+
+
+def remove_hooks(module: nn.Module) -> None:
+    """Undoes `watch_forward`; a module without hooks is left as it is."""
+    forward: _Forward | None = module.__dict__.pop(_KEY, None)
+    if forward is not None:
+        for handle in forward.handles:
+            handle.remove()
+
+
+def _enter(module: nn.Module, args: Any) -> None:
+    forward: _Forward = module.__dict__[_KEY]
+    if forward.unproven and not torch.compiler.is_compiling():
+        _raise_if_none_came(forward)
+    open_scope(module)
+
+
+def _leave(module: nn.Module, args: Any, output: Any) -> None:
+    close_scope(module)
+
+
+def _raise_if_none_came(forward: _Forward) -> None:
+    without = [p.path for p in forward.unproven if p.gradient_seen is False]
+    if without:
+        raise NoGradientError(without, _NONE_CAME)
+    forward.unproven = [p for p in forward.unproven if p.gradient_seen is None]
+
+
+def _verify(module: nn.Module, args: Any, output: Any) -> None:
+    """At the first forward with gradients: is every raw parameter in the graph of the output?"""
+    forward: _Forward = module.__dict__[_KEY]
+    if forward.reachable or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return
+    if torch._C._get_tracing_state() or torch._C._functorch.maybe_current_level():
+        return  # tracing and torch.func replace tensors by stand-ins
+    wanted = [a for a in attached(module) if a.parameter.original.requires_grad]
+    reached = _reached([*_tensors(output), *_state(module)], wanted)
+    if reached is None:
+        return
+    missing = [a.path for a in wanted if a.path not in reached]
+    if missing:
+        raise NoGradientError(missing, _UNREACHED)
+    forward.reachable = True
+    forward.unproven = [a.parameter for a in wanted if not a.parameter.gradient_seen]
+
+
+def _reached(outputs: Iterable[Tensor], wanted: list[Attached]) -> set[str] | None:
+    """The paths whose raw parameter is in the graph of the outputs; None if it cannot be told.
+
+    Reentrant checkpointing hides what it computes from the graph.
+    """
+    paths = {id(a.parameter.original): a.path for a in wanted}
+    found: set[str] = set()
+    pending = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
+    seen = set(pending)
+    while pending and len(found) < len(paths):
+        node = pending.pop()
+        if node.name().startswith("CheckpointFunction"):
+            return None
+        path = paths.get(id(getattr(node, "variable", None)))
+        if path is not None:
+            found.add(path)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                pending.append(following)
+    return found
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in an output, however nested."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from _tensors(vars(value) if hasattr(value, "__dict__") else None)
+
+
+def _state(module: nn.Module) -> Iterator[Tensor]:
+    """Tensors that the modules keep for the next time step: a way on which gradients flow."""
+    for part in module.modules():
+        yield from (buffer for buffer in part._buffers.values() if buffer is not None)
+        yield from _tensors([v for k, v in part.__dict__.items() if not k.startswith("_")])
+
+
+def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[str, Tensor]:
+    """Runs the module once and returns the gradient that reaches each attached parameter.
+
+    The loss is the sum of all floating-point tensors in the output. No `.grad` is touched; a
+    module that keeps its state between calls has made one step more. A gradient of zero is no
+    error (silent neurons have one), a missing gradient is.
+
+    Args:
+        module: a module with attached parameters.
+        *inputs: what its forward takes, for example spikes of shape (T, batch, inputs).
+        **keywords: further keyword arguments of its forward.
+
+    Returns:
+        Path -> gradient with respect to the raw tensor, in its shape.
+
+    Raises:
+        NoGradientError: a parameter gets no gradient, or the output has none at all.
+
+    Example:
+        >>> import torch
+        >>> from neuroparam import ExpScaledLog, make_trainable
+        >>> class Leak(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.tau = 2.0
+        ...     def forward(self, x):
+        ...         return x / self.tau
+        >>> check_gradients(make_trainable(Leak(), "tau"), torch.ones(3))
+        {'tau': tensor(-1.5000)}
+    """
+    wanted = [a for a in attached(module) if a.parameter.original.requires_grad]
+    with torch.enable_grad():
+        output = module(*inputs, **keywords)
+        loss = [t.sum() for t in _tensors(output) if t.is_floating_point() and t.requires_grad]
+    if not loss:
+        raise NoGradientError([a.path for a in wanted], _UNREACHED)
+    gradients = torch.autograd.grad(
+        torch.stack([part.double() for part in loss]).sum(),
+        [a.parameter.original for a in wanted],
+        allow_unused=True,
+    )
+    missing = [a.path for a, g in zip(wanted, gradients, strict=True) if g is None]
+    if missing:
+        raise NoGradientError(missing, f"{_UNREACHED} Or: {_NONE_CAME}")
+    return {a.path: g for a, g in zip(wanted, gradients, strict=True) if g is not None}

@@ -1,0 +1,94 @@
+"""The stand-in module for a NamedTuple or dataclass of neuron parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from neuroparam.errors import AssignmentError
+
+__all__ = ["Record", "fields_of", "is_record"]
+
+
+def is_record(value: object) -> bool:
+    """Whether `value` is a NamedTuple or a dataclass instance."""
+    if isinstance(value, (type, nn.Module)):
+        return False
+    return dataclasses.is_dataclass(value) or (
+        isinstance(value, tuple) and hasattr(value, "_fields")
+    )
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """Field name -> value, in order."""
+    names = (
+        record._fields
+        if isinstance(record, tuple)
+        else [field.name for field in dataclasses.fields(record)]
+    )
+    return {name: getattr(record, name) for name in names}
+
+
+class Record(nn.Module):
+    """A module with the field names of a record, so that its fields can be parametrized.
+
+    An immutable record cannot hold a parametrized tensor. Code that reads `p.field` reads this
+    module just as well, and, being a child module, it follows `.to()`, is found by
+    `parameters()` and `functional_call`, and is copied with its owner. Tensors become
+    non-persistent buffers (cloned: libraries share their default records between all layers),
+    Parameters stay what they are, nested records become nested stand-ins.
+
+    `rebuild` gives the record back.
+    """
+
+    def __init__(self, record: Any):
+        super().__init__()
+        self.record_type = type(record)
+        self.field_names = tuple(fields_of(record))
+        for name, value in fields_of(record).items():
+            if is_record(value):
+                self._modules[name] = Record(value)
+            elif isinstance(value, nn.Parameter):
+                self._parameters[name] = value
+            elif isinstance(value, Tensor) and value.grad_fn is None:
+                self.register_buffer(name, value.detach().clone(), persistent=False)
+            else:
+                self.__dict__[name] = value
+
+    def rebuild(self) -> Any:
+        """The record with the present values, in its own type."""
+        values = {}
+        for name in self.field_names:
+            value = getattr(self, name)
+            values[name] = value.rebuild() if isinstance(value, Record) else value
+        if issubclass(self.record_type, tuple):
+            return self.record_type(**values)
+        # not the constructor: it may compute, refuse, or take other arguments than its fields
+        record = object.__new__(self.record_type)
+        for name, value in values.items():
+            object.__setattr__(record, name, value)
+        return record
+
+    def __iter__(self) -> Iterator[Any]:
+        return (getattr(self, name) for name in self.field_names)
+
+    def __len__(self) -> int:
+        return len(self.field_names)
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        return self.field_names
+
+    def _asdict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.field_names}
+
+    def _replace(self, **changes: Any) -> Any:
+        raise AssignmentError(
+            ", ".join(changes),
+            next(iter(changes.values()), None),
+            "a record with trainable fields is not replaced, assign to its fields instead "
+            "(module.p.tau_mem_inv = ...)",
+        )

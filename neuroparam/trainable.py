@@ -1,0 +1,351 @@
+"""make_trainable and make_fixed: the one place that changes a module."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from neuroparam.attachment import Attached, NeuronParameter, attached, inject, is_attached
+from neuroparam.errors import (
+    AmbiguousNameError,
+    ParametrizationError,
+    UnknownNameError,
+    UnsupportedModuleError,
+)
+from neuroparam.guard import remove_hooks, watch_forward
+from neuroparam.initial import Initial, Shape, initial_tensor
+from neuroparam.libraries import default_parametrization
+from neuroparam.parametrizations import Parametrization
+from neuroparam.places import Kind, Place, find_places
+from neuroparam.records import Record
+
+__all__ = ["Names", "make_fixed", "make_trainable"]
+
+Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
+Names: TypeAlias = "str | Iterable[str] | Mapping[str, Chain]"
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """How a value was stored before it was attached, so that `make_fixed` can put it back."""
+
+    kind: Kind
+    index: int
+    requires_grad: bool
+    persistent: bool
+
+
+def make_trainable(
+    module: _Module, names: Names, init: Any = None, *, shape: Any = None
+) -> _Module:
+    """Makes time constants and thresholds of a module trainable, inside their valid range.
+
+    Each named value is taken out of where the module stores it (a Parameter, a buffer, a plain
+    tensor or number, a field of a NamedTuple or dataclass) and becomes a parametrized
+    attribute in the same place: reading it gives the value, and the optimizer sees an
+    unconstrained raw Parameter. The module's forward is left alone.
+
+    Args:
+        module: the module, or a whole network; it is changed in place.
+        names: a name, several names, or a mapping name -> parametrization. A name is a dotted
+            path (`"lif.p.tau_mem_inv"`) or the end of one that fits a single place
+            (`"tau_mem_inv"`). Without a parametrization, a value gets the one that is right
+            for its library, otherwise `ExpScaledLog()`. A list of parametrizations is applied
+            from first to last. An instance is a recipe: each value gets a copy of its own.
+        init: the initial value, in the unit in which the module stores it: None (the present
+            value), a number, a tensor or array, a `torch.distributions.Distribution`, or a
+            callable `shape -> values`; or a mapping name -> one of these.
+        shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
+            or a mapping name -> shape. None keeps the shape, or takes that of `init`.
+
+    Returns:
+        The module.
+
+    Raises:
+        UnsupportedModuleError: not a `torch.nn.Module`, or a ScriptModule.
+        UnknownNameError, AmbiguousNameError: a name means nothing, or several places.
+        NotTrainableError, AlreadyTrainableError, TiedParameterError: a place is unfit.
+        ParametrizationError: a parametrization is a class, or has no `right_inverse`.
+        InitialValueError: an initial value or shape that cannot be used.
+        OutOfDomainError: an initial value outside the domain of its parametrization.
+        After any of these the module is what it was before.
+
+    Example:
+        >>> import torch
+        >>> class Leaky(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.tau, self.threshold = 20.0, 1.0
+        ...     def forward(self, x):
+        ...         return x / self.tau - self.threshold
+        >>> from neuroparam import ExpScaledLog, Softplus
+        >>> leaky = make_trainable(
+        ...     Leaky(), {"tau": ExpScaledLog(), "threshold": Softplus()}, shape=(3,)
+        ... )
+        >>> leaky.tau
+        tensor([20., 20., 20.], grad_fn=<MulBackward0>)
+        >>> [tuple(p.shape) for p in leaky.parameters()]
+        [(3,), (3,)]
+    """
+    _refuse_unsupported(module)
+    chains = _as_chains(names)
+    places = find_places(module, chains)
+    _refuse_duplicates(list(chains), places)
+    inits = _per_name(init, list(chains), "init")
+    shapes = _per_name(shape, list(chains), "shape")
+
+    prepared = [
+        _prepare(module, place, chain, inits[name], shapes[name])
+        for (name, chain), place in zip(chains.items(), places, strict=True)
+    ]
+    # everything that can be refused has been; from here on the module changes
+    for place, parameter in prepared:
+        _attach(place, parameter)
+    watch_forward(module)
+    return module
+
+
+def make_fixed(module: _Module, names: str | Iterable[str] | None = None) -> _Module:
+    """Gives back the library's own module, with the trained values inside.
+
+    The class, the record type and the kind of storage are what they were before
+    `make_trainable`; a number stays a number unless it was made one value per neuron.
+    To keep the trainable network, fix a copy: `make_fixed(copy.deepcopy(net))`.
+
+    Args:
+        module: a module with attached values; it is changed in place.
+        names: which values to fix, as for `make_trainable`; None fixes all.
+
+    Returns:
+        The module.
+
+    Raises:
+        UnsupportedModuleError: not a `torch.nn.Module`.
+        UnknownNameError, AmbiguousNameError: a name means no attached value, or several.
+
+    Example:
+        >>> import torch
+        >>> from neuroparam import make_trainable
+        >>> class Leaky(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.tau = 20.0
+        >>> leaky = make_trainable(Leaky(), "tau")
+        >>> leaky.tau = 5.0
+        >>> make_fixed(leaky).tau
+        5.0
+    """
+    _refuse_unsupported(module)
+    for found in _attached_by_name(module, names):
+        _detach(found)
+    _rebuild_records(module)
+    for part in module.modules():
+        if not is_attached(part):
+            remove_hooks(part)
+    return module
+
+
+def _refuse_unsupported(module: object) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedModuleError(
+            f"{type(module).__name__} is a ScriptModule, whose code is already compiled; attach "
+            f"before torch.jit.script, or do not script."
+        )
+    if isinstance(module, type) or not isinstance(module, nn.Module):
+        raise UnsupportedModuleError(f"module must be a torch.nn.Module, got {module!r}.")
+
+
+def _as_chains(names: Any) -> dict[str, list[nn.Module] | None]:
+    """The `names` argument as name -> parametrizations, None where the default is wanted."""
+    if isinstance(names, str):
+        names = {names: None}
+    elif not isinstance(names, Mapping):
+        try:
+            given = list(names)
+        except TypeError:
+            raise UnknownNameError(repr(names), {}, ()) from None
+        names = dict.fromkeys(given)
+    if not names:
+        raise UnknownNameError("an empty list of names", {}, ())
+    return {name: _as_chain(name, chain) for name, chain in names.items()}
+
+
+def _as_chain(name: object, chain: Any) -> list[nn.Module] | None:
+    if not isinstance(name, str):
+        raise UnknownNameError("a module", {repr(name): ()}, ())
+    if chain is None:
+        return None
+    links = list(chain) if isinstance(chain, (list, tuple)) else [chain]
+    if not links:
+        raise ParametrizationError(f"{name!r}: an empty list of parametrizations.")
+    for link in links:
+        if isinstance(link, type):
+            raise ParametrizationError(
+                f"{name!r}: {link.__name__} is a class; give an instance, {link.__name__}()."
+            )
+        if not isinstance(link, nn.Module) or not hasattr(link, "right_inverse"):
+            raise ParametrizationError(
+                f"{name!r}: a parametrization is a torch.nn.Module with forward and "
+                f"right_inverse, such as ExpScaledLog(); got {link!r}."
+            )
+    return links
+
+
+def _refuse_duplicates(names: list[str], places: list[Place]) -> None:
+    seen: dict[object, str] = {}
+    for name, place in zip(names, places, strict=True):
+        other = seen.setdefault(place.identity, name)
+        if other != name:
+            raise AmbiguousNameError(place.path, [other, name])
+
+
+def _per_name(given: Any, names: list[str], argument: str) -> dict[str, Any]:
+    """An argument that is one thing for all names, or a mapping from names."""
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(names, given)
+    unknown: dict[str, Sequence[str]] = {str(key): () for key in given if key not in names}
+    if unknown:
+        raise UnknownNameError(f"{argument}: the mapping of names", unknown, names)
+    return {name: given.get(name) for name in names}
+
+
+def _prepare(
+    module: nn.Module, place: Place, chain: list[nn.Module] | None, init: Initial, shape: Shape
+) -> tuple[Place, NeuronParameter]:
+    """Builds and checks all that is to be attached, without touching the module."""
+    links = [default_parametrization(place.neuron, place.field)] if chain is None else chain
+    maps = [copy.deepcopy(link) for link in links]
+    domain = maps[-1].domain if isinstance(maps[-1], Parametrization) else constraints.real
+    value = initial_tensor(init, shape, _present(module, place), domain, place.path)
+    parameter = NeuronParameter(maps, value, place.path)
+    if value.dtype in (torch.float16, torch.bfloat16):
+        warnings.warn(
+            f"{place.path!r} is stored in {value.dtype}: updates smaller than its rounding are "
+            f"lost. Keep neuron parameters in float32.",
+            stacklevel=4,
+        )
+    return place, parameter
+
+
+def _present(module: nn.Module, place: Place) -> Tensor:
+    """The stored value as a floating-point tensor, where the module lives."""
+    if isinstance(place.value, Tensor):
+        value = place.value.detach()
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    tensors = (*place.neuron.parameters(), *place.neuron.buffers(), *module.parameters())
+    device = next((tensor.device for tensor in tensors), None)
+    return torch.tensor(float(place.value), device=device)
+
+
+def _attach(place: Place, parameter: NeuronParameter) -> None:
+    owner, name = place.owner, place.attribute
+    if place.fields:
+        if name in owner.__dict__:
+            # assigned as attributes are, so that the module finds it among its children
+            owner._modules[name] = Record(owner.__dict__.pop(name))
+        for part in (name, *place.fields[:-1]):
+            owner = owner._modules[part]  # type: ignore[assignment]
+        name = place.field
+    store = next(s for s in (owner._parameters, owner._buffers, owner.__dict__) if name in s)
+    kind = place.kind
+    if store is owner._buffers:
+        kind = Kind.BUFFER
+    storage = _Storage(
+        kind=kind,
+        index=list(store).index(name),
+        requires_grad=getattr(place.value, "requires_grad", False),
+        persistent=name not in owner._non_persistent_buffers_set,
+    )
+    previous = store.pop(name)
+    owner._non_persistent_buffers_set.discard(name)
+    if kind is Kind.PARAMETER:
+        # the same object, so that an optimizer built before goes on training it; its memory
+        # is exchanged, not overwritten: other tensors may share it
+        raw = parameter.original.detach()
+        with torch.no_grad():
+            previous.set_(raw)
+        previous.grad = None
+        parameter.original = previous.requires_grad_(True)
+    parameter.storage = storage  # type: ignore[assignment]
+    if "parametrizations" not in owner._modules:
+        owner._modules["parametrizations"] = nn.ModuleDict()
+    owner.parametrizations[name] = parameter  # type: ignore[operator, index, union-attr]
+    parameter.train(owner.training)
+    inject(owner)
+
+
+def _attached_by_name(module: nn.Module, names: str | Iterable[str] | None) -> list[Attached]:
+    everything = list(attached(module))
+    if names is None:
+        return everything
+    found, missing = [], {}
+    for name in [names] if isinstance(names, str) else list(names):
+        fitting = [a for a in everything if a.path == name] or [
+            a for a in everything if a.path.endswith(f".{name}")
+        ]
+        if len(fitting) > 1:
+            raise AmbiguousNameError(name, [a.path for a in fitting])
+        if fitting:
+            found.append(fitting[0])
+        else:
+            missing[str(name)] = ()
+    if missing:
+        raise UnknownNameError(
+            f"{type(module).__name__} (among its trainable values)",
+            missing,
+            [a.path for a in everything],
+        )
+    return list({a.path: a for a in found}.values())
+
+
+def _detach(found: Attached) -> None:
+    """Puts one value back where it was stored."""
+    owner, name, parameter = found.owner, found.name, found.parameter
+    storage: _Storage = parameter.storage  # type: ignore[assignment]
+    with torch.no_grad():
+        value = parameter().detach().clone()
+    del owner.parametrizations[name]  # type: ignore[operator, union-attr]
+    if not owner.parametrizations:
+        del owner._modules["parametrizations"]
+    inject(owner)
+    if storage.kind is Kind.PARAMETER:
+        kept = parameter.original
+        with torch.no_grad():
+            kept.set_(value)
+        kept.grad = None
+        _insert(owner._parameters, storage.index, name, kept.requires_grad_(storage.requires_grad))
+    elif storage.kind is Kind.BUFFER:
+        _insert(owner._buffers, storage.index, name, value)
+        if not storage.persistent:
+            owner._non_persistent_buffers_set.add(name)
+    elif storage.kind is Kind.NUMBER and value.ndim == 0:
+        _insert(owner.__dict__, storage.index, name, value.item())
+    else:
+        _insert(owner.__dict__, storage.index, name, value)
+
+
+def _insert(store: dict[str, Any], index: int, name: str, value: Any) -> None:
+    """Sets an entry at its old position: parameters and state dicts have an order."""
+    later = list(store.items())[index:]
+    for key, _ in later:
+        del store[key]
+    store[name] = value
+    store.update(later)
+
+
+def _rebuild_records(module: nn.Module) -> None:
+    for owner in list(module.modules()):
+        for name, part in list(owner._modules.items()):
+            if isinstance(part, Record) and not isinstance(owner, Record):
+                if not is_attached(part):
+                    del owner._modules[name]
+                    owner.__dict__[name] = part.rebuild()
