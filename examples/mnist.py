@@ -82,9 +82,7 @@ def optimizer_for(network: Network, arm: str, lr: float, neuron_lr: float) -> to
     if arm == "raw":
         raw = [network.tau_mem_inv, network.v_th]
         weights = [p for p in network.parameters() if all(p is not r for r in raw)]
-        return torch.optim.Adam(
-            [{"params": weights, "lr": lr}, {"params": raw, "lr": neuron_lr}]
-        )
+        return torch.optim.Adam([{"params": weights, "lr": lr}, {"params": raw, "lr": neuron_lr}])
     return torch.optim.Adam(param_groups(network, lr=lr, neuron_lr=neuron_lr))
 
 
@@ -216,7 +214,8 @@ def mnist(folder: Path, download: bool) -> dict[str, Tensor]:
         except RuntimeError as error:
             sys.exit(
                 f"no MNIST below {folder}: torchvision expects {folder}/MNIST/raw with the four "
-                f"idx files. Give the folder with --data, or add --download.\n({error})"
+                f"idx files, unpacked. Give the folder with --data, or add --download, which "
+                f"unpacks .gz files that are there and fetches the others.\n({error})"
             )
         images = (dataset.data.float() / 255.0 - 0.1307) / 0.3081
         data |= {f"{part} images": images.flatten(1), f"{part} labels": dataset.targets}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,32 @@ from neuroparam.errors import AssignmentError, EvaluationError, OutOfDomainError
 from neuroparam.parametrizations import Parametrization
 from neuroparam.scope import evaluate
 
-__all__ = ["Attached", "NeuronParameter", "attached", "inject", "is_attached", "plain_class"]
+__all__ = [
+    "Attached",
+    "NeuronParameter",
+    "Storage",
+    "add_parameter",
+    "attached",
+    "is_attached",
+    "remove_parameter",
+]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a value was stored before it was attached, so that it can be put back.
+
+    Attributes:
+        kind: "parameter", "buffer", "tensor" or "number".
+        index: its position in the dictionary that held it.
+        requires_grad: whether a Parameter was trainable.
+        persistent: whether a buffer was in the state dict.
+    """
+
+    kind: str
+    index: int
+    requires_grad: bool = False
+    persistent: bool = True
 
 
 class NeuronParameter(parametrize.ParametrizationList):
@@ -33,9 +59,11 @@ class NeuronParameter(parametrize.ParametrizationList):
         OutOfDomainError: `value` leaves the domain of a map.
     """
 
+    path: str
+    storage: Storage
+    gradient_seen: bool | None
+
     def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
-        self.path: str
-        self.gradient_seen: bool | None
         try:
             super().__init__(maps, nn.Parameter(value))
         except OutOfDomainError as error:
@@ -43,6 +71,11 @@ class NeuronParameter(parametrize.ParametrizationList):
         self.path = path
         # None: no backward yet; False: one came through without a gradient
         self.gradient_seen = None
+
+    @property
+    def raw(self) -> nn.Parameter:
+        """The unconstrained Parameter that the optimizer trains."""
+        return self._parameters["original"]  # type: ignore[return-value]
 
     @property
     def last(self) -> nn.Module:
@@ -66,7 +99,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             AssignmentError: wrong type, shape or dtype, or a tensor with a gradient history.
             OutOfDomainError: values outside the domain, or NaN.
         """
-        original = self.original
+        original = self.raw
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = torch.full_like(original, value, requires_grad=False)
         if not isinstance(value, Tensor):
@@ -81,14 +114,16 @@ class NeuronParameter(parametrize.ParametrizationList):
             )
         if value.grad_fn is not None and torch.is_grad_enabled():
             raise AssignmentError(
-                self.path, value, "assigning stores numbers, the gradient history would be lost; "
-                "assign value.detach()"
+                self.path,
+                value,
+                "assigning stores numbers, the gradient history would be lost; "
+                "assign value.detach()",
             )
         raw = value.detach()
         try:
             with torch.no_grad():
                 for index in reversed(range(len(self))):
-                    raw = self[index].right_inverse(raw)  # type: ignore[operator]
+                    raw = _right_inverse(self[index], raw)
         except OutOfDomainError as error:
             raise error.at(self.path, " -> ".join(map(repr, self))) from None
         return raw
@@ -97,7 +132,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object."""
         raw = self.raw_of(value)
         with torch.no_grad():
-            self.original.copy_(raw)
+            self.raw.copy_(raw)
 
     def forward(self) -> Tensor:
         try:
@@ -113,9 +148,15 @@ class NeuronParameter(parametrize.ParametrizationList):
         # before anything is loaded: raw values under other constants mean other values
         for index in range(len(self)):
             constants = state_dict.get(f"{prefix}{index}._extra_state")
-            if constants is not None and isinstance(self[index], Parametrization):
-                self[index].check_extra_state(constants)
+            link = self[index]
+            if constants is not None and isinstance(link, Parametrization):
+                link.check_extra_state(constants)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _right_inverse(parametrization: Any, value: Any) -> Tensor:
+    inverted: Tensor = parametrization.right_inverse(value)
+    return inverted
 
 
 class Attached(NamedTuple):
@@ -156,7 +197,7 @@ def _value_property(name: str) -> property:
         if parametrizations is None or name not in parametrizations._modules:
             # Python goes on to __getattr__, which finds parameters and buffers
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
-        parameter = parametrizations._modules[name]
+        parameter: Any = parametrizations._modules[name]
         if isinstance(parameter, NeuronParameter):
             return evaluate(parameter)
         return parameter()  # another library's parametrization on the same module
@@ -166,7 +207,7 @@ def _value_property(name: str) -> property:
         if isinstance(parameter, NeuronParameter):
             parameter.assign(value)
         elif parameter is not None:
-            parameter.right_inverse(value)  # type: ignore[operator]
+            _right_inverse(parameter, value)
         else:
             module.__dict__[name] = value
 
@@ -203,7 +244,7 @@ _classes: weakref.WeakValueDictionary[tuple[type, frozenset[str]], type] = (
 )
 
 
-def _class_for(plain: type, names: frozenset[str]) -> type:
+def _class_for(plain: Any, names: frozenset[str]) -> type:
     """The class of modules of type `plain` with these names attached; always the same one."""
     key = (plain, names)
     existing = _classes.get(key)
@@ -215,7 +256,7 @@ def _class_for(plain: type, names: frozenset[str]) -> type:
         if isinstance(parameter, NeuronParameter) and param is not None:
             parameter.assign(param.detach())  # `module.tau = nn.Parameter(...)` comes here
         else:
-            plain.register_parameter(self, name, param)  # type: ignore[attr-defined]
+            plain.register_parameter(self, name, param)
 
     def load(
         self: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -226,22 +267,20 @@ def _class_for(plain: type, names: frozenset[str]) -> type:
             if isinstance(parameter, NeuronParameter) and raw_key not in state_dict:
                 if prefix + name in state_dict:
                     state_dict[raw_key] = parameter.raw_of(
-                        state_dict.pop(prefix + name).to(parameter.original)
+                        state_dict.pop(prefix + name).to(parameter.raw)
                     )
                     for index in range(len(parameter)):
                         key = f"{prefix}parametrizations.{name}.{index}"
                         parameter[index].state_dict(destination=state_dict, prefix=f"{key}.")
-        plain._load_from_state_dict(  # type: ignore[attr-defined]
-            self, state_dict, prefix, *args, **kwargs
-        )
+        plain._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
 
     def reduce_ex(self: nn.Module, protocol: Any) -> Any:
-        make, args, *rest = plain.__reduce_ex__(self, protocol)  # type: ignore[misc]
+        make, args, *rest = plain.__reduce_ex__(self, protocol)
         if make is copyreg.__newobj__:  # type: ignore[attr-defined]
             make, args = _new, (plain, names)
         return make, args, *rest
 
-    kind = _SharedClass
+    kind: Any = _SharedClass
     if type(plain) is not type:
         kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
     body: dict[str, Any] = {
@@ -253,27 +292,40 @@ def _class_for(plain: type, names: frozenset[str]) -> type:
         "register_parameter": register_parameter,
         **{name: _value_property(name) for name in names},
     }
-    made = kind(f"Parametrized{plain.__name__}", (plain,), body)
+    made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)
     _classes[key] = made
     return made
 
 
 def _new(plain: type, names: frozenset[str]) -> Any:
     """An empty instance, for copying and unpickling."""
-    made = _class_for(plain, names)
-    return made.__new__(made)
+    return object.__new__(_class_for(plain, names))
 
 
-def plain_class(module: nn.Module) -> type:
-    """The class that the user's library gave the module."""
-    present = type(module)
-    if present.__module__ == parametrize.__name__:  # torch's own injected class
-        present = present.__bases__[0]
-    return getattr(present, "_neuroparam_plain_class", present)
-
-
-def inject(module: nn.Module) -> None:
+def _inject(module: nn.Module) -> None:
     """Gives a module the class that its present parametrizations need, or its plain one."""
+    plain = type(module)
+    if plain.__module__ == parametrize.__name__:  # torch's own injected class
+        plain = plain.__bases__[0]
+    plain = getattr(plain, "_neuroparam_plain_class", plain)
     names = frozenset(_parametrizations(module))
-    plain = plain_class(module)
     module.__class__ = _class_for(plain, names) if names else plain
+
+
+def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> None:
+    """Makes `owner.name` the value of `parameter`; the plain attribute must be gone."""
+    lists = owner._modules.setdefault("parametrizations", nn.ModuleDict())
+    assert lists is not None
+    lists._modules[name] = parameter
+    parameter.train(owner.training)
+    _inject(owner)
+
+
+def remove_parameter(owner: nn.Module, name: str) -> None:
+    """Takes the value `owner.name` away again."""
+    lists = owner._modules["parametrizations"]
+    assert lists is not None
+    del lists._modules[name]
+    if not lists._modules:
+        del owner._modules["parametrizations"]
+    _inject(owner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -122,7 +122,7 @@ class UnknownNameError(NeuroparamError, ValueError):
         available: the paths that could be named instead.
     """
 
-    def __init__(self, module: str, missing: dict[str, Sequence[str]], available: Sequence[str]):
+    def __init__(self, module: str, missing: Mapping[str, Sequence[str]], available: Sequence[str]):
         self.missing = missing
         self.available = available
         lines = [f"{module} has no value named:"]

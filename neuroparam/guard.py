@@ -85,7 +85,7 @@ def _verify(module: nn.Module, args: Any, output: Any) -> None:
         return
     if torch._C._get_tracing_state() or torch._C._functorch.maybe_current_level():
         return  # tracing and torch.func replace tensors by stand-ins
-    wanted = [a for a in attached(module) if a.parameter.original.requires_grad]
+    wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
     reached = _reached([*_tensors(output), *_state(module)], wanted)
     if reached is None:
         return
@@ -101,7 +101,7 @@ def _reached(outputs: Iterable[Tensor], wanted: list[Attached]) -> set[str] | No
 
     Reentrant checkpointing hides what it computes from the graph.
     """
-    paths = {id(a.parameter.original): a.path for a in wanted}
+    paths = {id(a.parameter.raw): a.path for a in wanted}
     found: set[str] = set()
     pending = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
     seen = set(pending)
@@ -170,7 +170,7 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
         >>> check_gradients(make_trainable(Leak(), "tau"), torch.ones(3))
         {'tau': tensor(-1.5000)}
     """
-    wanted = [a for a in attached(module) if a.parameter.original.requires_grad]
+    wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
     with torch.enable_grad():
         output = module(*inputs, **keywords)
         loss = [t.sum() for t in _tensors(output) if t.is_floating_point() and t.requires_grad]
@@ -178,7 +178,7 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
         raise NoGradientError([a.path for a in wanted], _UNREACHED)
     gradients = torch.autograd.grad(
         torch.stack([part.double() for part in loss]).sum(),
-        [a.parameter.original for a in wanted],
+        [a.parameter.raw for a in wanted],
         allow_unused=True,
     )
     missing = [a.path for a, g in zip(wanted, gradients, strict=True) if g is None]

@@ -82,7 +82,7 @@ def _as_shape(shape: Shape, path: str) -> torch.Size | None:
 
 def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
     try:
-        return torch.broadcast_shapes(shape, wanted) == wanted
+        return bool(torch.broadcast_shapes(shape, wanted) == wanted)
     except RuntimeError:
         return False
 

@@ -49,7 +49,7 @@ def neuron_parameters(module: nn.Module) -> list[nn.Parameter]:
         [Parameter containing:
         tensor(0., requires_grad=True)]
     """
-    return [a.parameter.original for a in attached(module)]  # type: ignore[misc]
+    return [a.parameter.raw for a in attached(module)]
 
 
 def param_groups(
@@ -122,7 +122,7 @@ def summary(module: nn.Module) -> str:
         tau   ExpScaledLog(scale=1, reference=20)    ()      20      20   20  (0, inf)     1/1
     """
     header = ("name", "parametrization", "shape", "min", "median", "max", "domain", "inside")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     present = values(module)
     for a in attached(module):
         value = present[a.path]

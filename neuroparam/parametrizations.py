@@ -23,6 +23,9 @@ class _Limits(NamedTuple):
     highest: float
 
 
+_NO_ROOM = _Limits(math.inf, -math.inf)
+
+
 def _spacing(number: float, dtype: torch.dtype) -> float:
     """Distance from `number` to the next float of `dtype` away from zero, at least `tiny`."""
     tiny = torch.finfo(dtype).tiny
@@ -64,7 +67,7 @@ def _log_least_gap(limit: float, bound: float, dtype: torch.dtype) -> float:
     Small enough to leave the value where it is, large enough that raw stays finite and, next
     to a bound that is not 0, keeps a gradient.
     """
-    if bound == 0.0:
+    if abs(bound) < torch.finfo(dtype).tiny:
         return math.log(torch.finfo(dtype).tiny) + math.log(torch.finfo(dtype).eps)
     return math.log(_spacing(limit, dtype)) - math.log(8.0)
 
@@ -332,9 +335,7 @@ class Softplus(Parametrization):
         assert self.scale is not None
         least = _log_least_gap(limits.lowest, self.lower, value.dtype) - math.log(self.scale)
         y = (value - limits.lowest) / self.scale
-        curved = torch.log(torch.expm1(y.clamp(max=_LINEAR)) / _ODDS).clamp(
-            min=least - _SHIFT
-        )
+        curved = torch.log(torch.expm1(y.clamp(max=_LINEAR)) / _ODDS).clamp(min=least - _SHIFT)
         return torch.where(y > _LINEAR, y - _SHIFT, curved)
 
 
@@ -420,8 +421,7 @@ class ExpScaledLog(Parametrization):
         assert self.reference is not None
         low, high = self._exponents(dtype)
         if not low < 0.0 < high:
-            # this dtype cannot hold the reference: no value is representable
-            return _Limits(math.inf, -math.inf)
+            return _NO_ROOM  # this dtype cannot hold the reference
         slack = 1e-4 + 2 * torch.finfo(dtype).eps  # the rounding of exp, and to half precision
         return _Limits(
             max(self.reference * math.exp(low) * (1 - slack), torch.finfo(dtype).tiny),
@@ -510,12 +510,11 @@ class BoundedSigmoid(Parametrization):
 
     def _limits_in(self, dtype: torch.dtype) -> _Limits:
         limits = _Limits(_just_above(self.lower, dtype), _just_below(self.upper, dtype))
-        extent = self._extent(limits)
-        slope = extent * max(abs(limits.highest), 1.0) if self.spacing == "log" else extent
-        if not limits.lowest < limits.highest or slope > torch.finfo(dtype).max:
-            # the bounds are too close, or too far apart, for this dtype
-            return _Limits(math.inf, -math.inf)
-        return limits
+        if limits.lowest < limits.highest:
+            slope = self._extent(limits) * (limits.highest if self.spacing == "log" else 1.0)
+            if slope <= torch.finfo(dtype).max:
+                return limits
+        return _NO_ROOM  # the bounds are too close, or too far apart, for this dtype
 
     def _extent(self, limits: _Limits) -> float:
         lowest, highest = limits

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from neuroparam.attachment import NeuronParameter
 from neuroparam.errors import (
@@ -252,7 +252,7 @@ def _refuse_if_unfit(place: Place, places: list[Place]) -> None:
     if not isinstance(value, Tensor):
         return
     problem = None
-    if isinstance(value, UninitializedTensorMixin):
+    if is_lazy(value):
         problem = "it is not initialised yet", "Run the module once first."
     elif value.is_complex() or value.dtype == torch.bool:
         problem = f"its dtype is {value.dtype}", "Parametrizations map real numbers."

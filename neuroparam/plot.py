@@ -54,8 +54,7 @@ def distributions(
     """
     if not before or before.keys() != after.keys():
         raise ValueError(
-            f"before and after must name the same values, got {sorted(before)} and "
-            f"{sorted(after)}."
+            f"before and after must name the same values, got {sorted(before)} and {sorted(after)}."
         )
     unknown = set(rates_in_ms) - before.keys()
     if unknown:

@@ -26,7 +26,7 @@ def fields_of(record: Any) -> dict[str, Any]:
     """Field name -> value, in order."""
     names = (
         record._fields
-        if isinstance(record, tuple)
+        if hasattr(record, "_fields")
         else [field.name for field in dataclasses.fields(record)]
     )
     return {name: getattr(record, name) for name in names}

@@ -5,14 +5,21 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from neuroparam.attachment import Attached, NeuronParameter, attached, inject, is_attached
+from neuroparam.attachment import (
+    Attached,
+    NeuronParameter,
+    Storage,
+    add_parameter,
+    attached,
+    is_attached,
+    remove_parameter,
+)
 from neuroparam.errors import (
     AmbiguousNameError,
     ParametrizationError,
@@ -23,7 +30,7 @@ from neuroparam.guard import remove_hooks, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
 from neuroparam.libraries import default_parametrization
 from neuroparam.parametrizations import Parametrization
-from neuroparam.places import Kind, Place, find_places
+from neuroparam.places import Place, find_places
 from neuroparam.records import Record
 
 __all__ = ["Names", "make_fixed", "make_trainable"]
@@ -32,16 +39,6 @@ Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
 Names: TypeAlias = "str | Iterable[str] | Mapping[str, Chain]"
 
 _Module = TypeVar("_Module", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class _Storage:
-    """How a value was stored before it was attached, so that `make_fixed` can put it back."""
-
-    kind: Kind
-    index: int
-    requires_grad: bool
-    persistent: bool
 
 
 def make_trainable(
@@ -247,47 +244,50 @@ def _present(module: nn.Module, place: Place) -> Tensor:
 
 
 def _attach(place: Place, parameter: NeuronParameter) -> None:
+    """Exchanges a stored value for its trainable parameter; nothing here can be refused."""
     owner, name = place.owner, place.attribute
     if place.fields:
-        if name in owner.__dict__:
-            # assigned as attributes are, so that the module finds it among its children
+        if name in owner.__dict__:  # not yet done for another field of the same record
             owner._modules[name] = Record(owner.__dict__.pop(name))
         for part in (name, *place.fields[:-1]):
-            owner = owner._modules[part]  # type: ignore[assignment]
+            owner = owner.get_submodule(part)
         name = place.field
-    store = next(s for s in (owner._parameters, owner._buffers, owner.__dict__) if name in s)
-    kind = place.kind
-    if store is owner._buffers:
-        kind = Kind.BUFFER
-    storage = _Storage(
-        kind=kind,
-        index=list(store).index(name),
-        requires_grad=getattr(place.value, "requires_grad", False),
-        persistent=name not in owner._non_persistent_buffers_set,
-    )
-    previous = store.pop(name)
-    owner._non_persistent_buffers_set.discard(name)
-    if kind is Kind.PARAMETER:
-        # the same object, so that an optimizer built before goes on training it; its memory
-        # is exchanged, not overwritten: other tensors may share it
-        raw = parameter.original.detach()
-        with torch.no_grad():
-            previous.set_(raw)
-        previous.grad = None
-        parameter.original = previous.requires_grad_(True)
-    parameter.storage = storage  # type: ignore[assignment]
-    if "parametrizations" not in owner._modules:
-        owner._modules["parametrizations"] = nn.ModuleDict()
-    owner.parametrizations[name] = parameter  # type: ignore[operator, index, union-attr]
-    parameter.train(owner.training)
-    inject(owner)
+    parameter.storage = _take(owner, name, parameter)
+    add_parameter(owner, name, parameter)
+
+
+def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
+    """Removes a plain value from its owner, and says how it was stored."""
+    stores: dict[str, dict[str, Any]] = {
+        "parameter": owner._parameters,
+        "buffer": owner._buffers,
+        "attribute": owner.__dict__,
+    }
+    kind = next(kind for kind, store in stores.items() if name in store)
+    index = list(stores[kind]).index(name)
+    plain = stores[kind].pop(name)
+    if kind == "attribute":
+        return Storage("tensor" if isinstance(plain, Tensor) else "number", index)
+    if kind == "buffer":
+        persistent = name not in owner._non_persistent_buffers_set
+        owner._non_persistent_buffers_set.discard(name)
+        return Storage(kind, index, persistent=persistent)
+    requires_grad = plain.requires_grad
+    # The same Parameter object, so that an optimizer built before goes on training it. Its
+    # memory is exchanged, not overwritten: other tensors may share it.
+    with torch.no_grad():
+        plain.set_(parameter.raw.detach())
+    plain.grad = None
+    parameter._parameters["original"] = plain.requires_grad_(True)
+    return Storage(kind, index, requires_grad=requires_grad)
 
 
 def _attached_by_name(module: nn.Module, names: str | Iterable[str] | None) -> list[Attached]:
     everything = list(attached(module))
     if names is None:
         return everything
-    found, missing = [], {}
+    found: list[Attached] = []
+    missing: dict[str, Sequence[str]] = {}
     for name in [names] if isinstance(names, str) else list(names):
         fitting = [a for a in everything if a.path == name] or [
             a for a in everything if a.path.endswith(f".{name}")
@@ -310,27 +310,23 @@ def _attached_by_name(module: nn.Module, names: str | Iterable[str] | None) -> l
 def _detach(found: Attached) -> None:
     """Puts one value back where it was stored."""
     owner, name, parameter = found.owner, found.name, found.parameter
-    storage: _Storage = parameter.storage  # type: ignore[assignment]
+    storage = parameter.storage
     with torch.no_grad():
         value = parameter().detach().clone()
-    del owner.parametrizations[name]  # type: ignore[operator, union-attr]
-    if not owner.parametrizations:
-        del owner._modules["parametrizations"]
-    inject(owner)
-    if storage.kind is Kind.PARAMETER:
-        kept = parameter.original
+    remove_parameter(owner, name)
+    if storage.kind == "parameter":
+        plain = parameter.raw
         with torch.no_grad():
-            kept.set_(value)
-        kept.grad = None
-        _insert(owner._parameters, storage.index, name, kept.requires_grad_(storage.requires_grad))
-    elif storage.kind is Kind.BUFFER:
+            plain.set_(value)
+        plain.grad = None
+        _insert(owner._parameters, storage.index, name, plain.requires_grad_(storage.requires_grad))
+    elif storage.kind == "buffer":
         _insert(owner._buffers, storage.index, name, value)
         if not storage.persistent:
             owner._non_persistent_buffers_set.add(name)
-    elif storage.kind is Kind.NUMBER and value.ndim == 0:
-        _insert(owner.__dict__, storage.index, name, value.item())
     else:
-        _insert(owner.__dict__, storage.index, name, value)
+        number = storage.kind == "number" and value.ndim == 0
+        _insert(owner.__dict__, storage.index, name, value.item() if number else value)
 
 
 def _insert(store: dict[str, Any], index: int, name: str, value: Any) -> None:
