@@ -101,7 +101,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         """
         original = self.raw
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = torch.full_like(original, value, requires_grad=False)
+            value = _filled(original, value)
         if not isinstance(value, Tensor):
             raise AssignmentError(self.path, value, "it takes a number or a tensor")
         if value.shape != original.shape:
@@ -152,6 +152,15 @@ class NeuronParameter(parametrize.ParametrizationList):
             if constants is not None and isinstance(link, Parametrization):
                 link.check_extra_state(constants)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _filled(like: Tensor, number: float) -> Tensor:
+    """Like `torch.full_like`, but a number too large for the dtype becomes inf."""
+    try:
+        wide = torch.tensor(float(number), dtype=torch.float64)
+    except OverflowError:  # an integer beyond every float
+        wide = torch.tensor(torch.inf if number > 0 else -torch.inf)
+    return wide.to(dtype=like.dtype, device=like.device).expand_as(like)
 
 
 def _right_inverse(parametrization: Any, value: Any) -> Tensor:

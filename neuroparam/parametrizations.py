@@ -325,7 +325,7 @@ class Softplus(Parametrization):
         # keeps the value finite: the raw of nearly the largest one
         top = (highest * (1 - 2.0**-7) - max(lowest, 0.0)) / self.scale
         top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
-        r = r.clamp(max=min(top, torch.finfo(r.dtype).max / 2))
+        r = r.clamp(max=min(top, torch.finfo(r.dtype).max * (1 - 2.0**-7)))
         curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
         y = torch.where(r > _LINEAR, r + _SHIFT, curved)
         # `lowest` in place of `lower`: inside by construction, so no clamp kills the gradient

@@ -87,12 +87,15 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[Place]:
     found: list[Place] = []
     missing: dict[str, list[str]] = {}
     for name in names:
-        place = by_path.get(name) or _by_ending(places, name)
-        if place is not None:
+        place = by_path.get(name)
+        if place is None:
+            # an attribute of that very name comes before a longer path that ends in it
+            _refuse_if_present(module, name, [p.path for p in places])
+            place = _by_ending(places, name)
+        if place is None:
+            missing[name] = _near(name, places)
+        else:
             found.append(place)
-            continue
-        _refuse_if_present(module, name, [p.path for p in places])
-        missing[name] = _near(name, places)
     if missing:
         raise UnknownNameError(type(module).__name__, missing, [p.path for p in _offered(places)])
     for place in found:
@@ -126,13 +129,11 @@ def _survey(module: nn.Module) -> Iterator[Place]:
             path = start + ".".join((attribute, *fields))
             return Place(path, owner, attribute, fields, neuron, kind, value)
 
-        for name, parameter in owner._parameters.items():
-            if parameter is not None:
-                yield place(name, Kind.PARAMETER, parameter)
-        for name, buffer in owner._buffers.items():
-            if buffer is not None:
-                yield place(name, Kind.BUFFER, buffer)
-        parametrizations = owner._modules.get("parametrizations")
+        for name, parameter in owner.named_parameters("", recurse=False, remove_duplicate=False):
+            yield place(name, Kind.PARAMETER, parameter)
+        for name, buffer in owner.named_buffers("", recurse=False, remove_duplicate=False):
+            yield place(name, Kind.BUFFER, buffer)
+        parametrizations = dict(owner.named_children()).get("parametrizations")
         if isinstance(parametrizations, nn.ModuleDict):
             for name, parametrization in parametrizations.items():
                 yield place(name, Kind.ATTACHED, parametrization)
@@ -199,13 +200,15 @@ def _refuse_if_present(module: nn.Module, name: str, paths: list[str]) -> None:
     except Exception:  # a property may do anything; then there is nothing to say of its value
         value = None
     on_class = getattr(type(owner), attribute, None)
-    stored = sorted(p for p in paths if p.startswith(f"{prefix}." if prefix else ""))
-    instead = f"Name a stored value instead: {', '.join(stored[:12]) or 'there is none here'}."
+    beside = f"{prefix}." if prefix else ""
+    stored = [p for p in paths if p.startswith(f"{name}.")]
+    stored = stored or [p for p in paths if p.startswith(beside) and "." not in p[len(beside) :]]
+    instead = f"Name a stored value instead: {', '.join(stored[:12]) or 'there is none'}."
     if isinstance(owner, torch.jit.ScriptModule) and value is not None:
         raise NotTrainableError(
             name, "it lives in a ScriptModule", "Attach before torch.jit.script, or do not script."
         )
-    if hasattr(type(on_class), "__set__") and on_class is not None:
+    if isinstance(owner, nn.Module) and hasattr(type(on_class), "__set__"):
         raise NotTrainableError(
             name, f"it is a property of {type(owner).__name__}, computed from other values", instead
         )
