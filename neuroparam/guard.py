@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from neuroparam.attachment import Attached, NeuronParameter, attached
 from neuroparam.errors import NoGradientError
-from neuroparam.scope import close_scope, open_scope
+from neuroparam.scope import close_scope, is_open, open_scope
 
 __all__ = ["check_gradients", "remove_hooks", "watch_forward"]
 
@@ -85,6 +85,8 @@ def _verify(module: nn.Module, args: Any, output: Any) -> None:
         return
     if torch._C._get_tracing_state() or torch._C._functorch.maybe_current_level():
         return  # tracing and torch.func replace tensors by stand-ins
+    if is_open(module):
+        return  # the module called itself, and has not finished
     wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
     reached = _reached([*_tensors(output), *_state(module)], wanted)
     if reached is None:
@@ -171,16 +173,18 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
         {'tau': tensor(-1.5000)}
     """
     wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
+    if not wanted:
+        return {}
     with torch.enable_grad():
         output = module(*inputs, **keywords)
-        loss = [t.sum() for t in _tensors(output) if t.is_floating_point() and t.requires_grad]
-    if not loss:
-        raise NoGradientError([a.path for a in wanted], _UNREACHED)
-    gradients = torch.autograd.grad(
-        torch.stack([part.double() for part in loss]).sum(),
-        [a.parameter.raw for a in wanted],
-        allow_unused=True,
-    )
+        parts = [t.sum() for t in _tensors(output) if t.is_floating_point() and t.requires_grad]
+        if not parts:
+            raise NoGradientError([a.path for a in wanted], _UNREACHED)
+        gradients = torch.autograd.grad(
+            torch.stack([part.double() for part in parts]).sum(),
+            [a.parameter.raw for a in wanted],
+            allow_unused=True,
+        )
     missing = [a.path for a, g in zip(wanted, gradients, strict=True) if g is None]
     if missing:
         raise NoGradientError(missing, f"{_UNREACHED} Or: {_NONE_CAME}")

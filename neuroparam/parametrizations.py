@@ -287,8 +287,8 @@ class Softplus(Parametrization):
         >>> threshold = Softplus(lower=0.5, scale=1.0)
         >>> threshold(torch.zeros(1))
         tensor([1.5000])
-        >>> threshold.right_inverse(torch.tensor([1.5]))
-        tensor([0.])
+        >>> threshold.right_inverse(torch.tensor([2.5]))
+        tensor([1.3133])
     """
 
     _constants = ("lower", "scale")
@@ -473,8 +473,10 @@ class BoundedSigmoid(Parametrization):
     Example:
         >>> import torch
         >>> rate = BoundedSigmoid(0.0, 1000.0)
-        >>> rate(torch.tensor([-100.0, 0.0, 1e30]))
-        tensor([3.7835e-41, 5.0000e+02, 9.9999994e+02])
+        >>> rate(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([268.9414, 500.0000, 731.0585])
+        >>> bool(rate(torch.tensor(1e30)) < 1000.0)
+        True
         >>> BoundedSigmoid(1.0, 100.0, spacing="log")(torch.zeros(1))
         tensor([10.])
     """

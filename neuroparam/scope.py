@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["Evaluated", "Scope", "cached", "close_scope", "evaluate", "open_scope"]
+__all__ = ["Evaluated", "Scope", "cached", "close_scope", "evaluate", "is_open", "open_scope"]
 
 
 class Evaluated(Protocol):
@@ -143,8 +143,7 @@ def open_scope(root: nn.Module) -> None:
     scopes = _active.scopes
     # An interrupt (KeyboardInterrupt) can leave a scope open; a forward of the same module
     # must not live on its values, nor may a recursive one be taken for it.
-    joined = scopes and all(scope.root is not root for scope in scopes)
-    if joined and scopes[-1].transform == _transform():
+    if scopes and not is_open(root) and scopes[-1].transform == _transform():
         scopes.append(Scope(root, around=scopes[-1]))
     else:
         scopes.append(Scope(root))
@@ -157,6 +156,11 @@ def close_scope(root: nn.Module) -> None:
         if scopes[index].root is root:
             del scopes[index:]
             return
+
+
+def is_open(root: nn.Module) -> bool:
+    """Whether a forward of `root` is in progress in this thread."""
+    return any(scope.root is root for scope in _active.scopes)
 
 
 @contextmanager

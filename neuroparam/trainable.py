@@ -142,7 +142,8 @@ def make_fixed(module: _Module, names: str | Iterable[str] | None = None) -> _Mo
         5.0
     """
     _refuse_unsupported(module)
-    for found in _attached_by_name(module, names):
+    # last attached first: each one's position counts from where it was taken
+    for found in reversed(_attached_by_name(module, names)):
         _detach(found)
     _rebuild_records(module)
     for part in module.modules():

@@ -1,0 +1,22 @@
+"""Importing the library costs what torch costs: no SNN library, no plotting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+import torch
+before = set(sys.modules)
+import neuroparam
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+print(sorted(new - set(sys.stdlib_module_names)))
+"""
+
+
+def test_import_loads_nothing_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['neuroparam']"

@@ -1,0 +1,387 @@
+"""Once per forward: each map is evaluated once, and never gives a stale value."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuroparam import (
+    ExpScaledLog,
+    Softplus,
+    cached,
+    make_trainable,
+    neuron_parameters,
+)
+from neuroparam.scope import _active
+from tests.modules import FromRecord, Pair
+
+INPUT = torch.linspace(-1, 2, 3)
+
+
+class Counting(ExpScaledLog):
+    """Counts its evaluations, per thread."""
+
+    counts: Counter = Counter()
+
+    def forward(self, raw: Tensor) -> Tensor:
+        self.counts[threading.get_ident()] += 1
+        return super().forward(raw)
+
+
+@pytest.fixture(autouse=True)
+def _reset():
+    yield
+    left, _active.scopes = _active.scopes, []
+    assert not left, "a scope was left open"
+
+
+def evaluations(run) -> int:
+    before = Counting.counts[threading.get_ident()]
+    run()
+    return Counting.counts[threading.get_ident()] - before
+
+
+def build(steps: int = 20) -> nn.Module:
+    return make_trainable(FromRecord(Pair(), steps), {"tau": Counting(), "gain": Counting()})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+def test_once_per_map_and_forward(steps: int) -> None:
+    module = build(steps)
+    assert evaluations(lambda: module(INPUT)) == 2
+    assert evaluations(lambda: [module(INPUT).sum().backward() for _ in range(3)]) == 6
+
+
+def test_without_a_forward_each_read_evaluates() -> None:
+    module = build()
+    assert evaluations(lambda: [module.p.tau for _ in range(5)]) == 5
+    assert evaluations(lambda: module.step(INPUT, INPUT)) == 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_in_every_gradient_mode(mode) -> None:
+    module = build()
+    with mode():
+        assert evaluations(lambda: module(INPUT)) == 2
+    module(INPUT).sum().backward()  # and what was made there is not used here
+    assert neuron_parameters(module)[0].grad is not None
+
+
+def test_a_first_read_under_no_grad_inside_a_forward() -> None:
+    class Peeks(FromRecord):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                torch.zeros_like(self.p.tau)
+            return super().forward(x)
+
+    module = make_trainable(Peeks(Pair()), {"tau": Counting()})
+
+    def train() -> None:
+        module(INPUT).sum().backward()
+
+    assert evaluations(train) == 1
+    assert neuron_parameters(module)[0].grad is not None
+
+
+def test_gradients_enabled_only_inside_a_forward() -> None:
+    class Enables(FromRecord):
+        def forward(self, x: Tensor) -> Tensor:
+            super().forward(x)
+            with torch.enable_grad():
+                return super().forward(x)
+
+    module = make_trainable(Enables(Pair()), {"tau": Counting()})
+    with torch.no_grad():
+        output = module(INPUT)
+    output.sum().backward()
+    assert neuron_parameters(module)[0].grad is not None
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_forward(error) -> None:
+    class Fails(FromRecord):
+        fails = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            output = super().forward(x)
+            if self.fails:
+                raise error
+            return output
+
+    module = make_trainable(Fails(Pair()), {"tau": Counting()})
+    for _ in range(3):
+        with pytest.raises(error):
+            module(INPUT)
+    module.fails = False
+    if error is ValueError:
+        assert not _active.scopes
+    # torch runs no hook after an interrupt; the next forward evaluates anew all the same
+    assert evaluations(lambda: module(INPUT).sum().backward()) == 1
+    assert evaluations(lambda: module(INPUT)) == 1
+    _active.scopes.clear()
+
+
+def test_nested_modules_join_the_outer_forward() -> None:
+    inner = make_trainable(FromRecord(Pair()), {"tau": Counting()})
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+            self.bias = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(4):
+                x = self.inner(x) + self.bias
+            return x
+
+    outer = Outer()
+    assert evaluations(lambda: outer(INPUT)) == 4  # given was the inner one: once per forward of it
+    make_trainable(outer, {"bias": Counting()})
+    assert evaluations(lambda: outer(INPUT)) == 2
+    assert evaluations(lambda: inner(INPUT)) == 1
+
+
+def test_a_module_that_calls_itself() -> None:
+    class Recursive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tau = 2.0
+
+        def forward(self, x: Tensor, depth: int) -> Tensor:
+            return self(x, depth - 1) / self.tau * self.tau / self.tau if depth else x
+
+    module = make_trainable(Recursive(), {"tau": Counting()})
+    output = module(torch.ones(1), 3)
+    torch.testing.assert_close(output, torch.tensor([0.125]))
+    output.backward()
+
+
+# ----------------------------------------------------------------------------------- cached()
+
+
+def test_cached_around_a_loop_of_single_steps() -> None:
+    cell = build()
+
+    def loop() -> Tensor:
+        v = torch.zeros(3)
+        for _ in range(10):
+            v = cell.step(INPUT, v)
+        return v
+
+    def with_cached() -> None:
+        with cached():
+            loop().sum().backward()
+
+    assert evaluations(loop) == 20
+    assert evaluations(with_cached) == 2
+
+
+class Cell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.rate
+
+
+def test_cached_spans_forwards() -> None:
+    cell = make_trainable(Cell(), {"rate": Counting()})
+    with cached():
+        assert evaluations(lambda: [cell(INPUT) for _ in range(10)]) == 1
+        with cached():
+            assert evaluations(lambda: cell(INPUT)) == 1
+        assert evaluations(lambda: cell(INPUT)) == 0
+    assert evaluations(lambda: cell(INPUT)) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"foreach": True}, {"fused": True}], ids=str)
+def test_cached_sees_an_optimizer_step(options) -> None:
+    cell = make_trainable(Cell(), {"rate": Counting()})
+    optimizer = torch.optim.Adam(cell.parameters(), lr=0.5, **options)
+    with cached():
+        for _ in range(3):
+            before = cell.rate.item()
+            cell(INPUT).sum().backward()
+            with torch.no_grad():
+                assert cell.rate.item() == before
+            optimizer.step()
+            assert cell.rate.item() != before
+            assert cell(torch.ones(1)).item() == pytest.approx(
+                0.5 * neuron_parameters(cell)[0].exp().item()
+            )
+
+
+def test_cached_sees_every_other_change() -> None:
+    cell = make_trainable(Cell(), {"rate": ExpScaledLog(reference=0.5)})
+    checkpoint = {k: v.clone() if isinstance(v, Tensor) else v for k, v in cell.state_dict().items()}
+    with cached():
+        assert cell.rate.item() == 0.5
+        cell.rate = 0.7
+        assert cell.rate.item() == pytest.approx(0.7)
+        cell.load_state_dict(checkpoint)
+        assert cell.rate.item() == 0.5
+        with torch.no_grad():
+            neuron_parameters(cell)[0].add_(1.0)
+        assert cell.rate.item() == pytest.approx(0.5 * torch.e)
+        cell.load_state_dict(checkpoint, assign=True)
+        assert cell.rate.item() == 0.5
+        cell.double()
+        assert cell.rate.dtype == torch.float64
+        neuron_parameters(cell)[0].data = torch.ones(())
+        assert cell.rate.item() == pytest.approx(0.5 * torch.e)
+
+
+def test_cached_first_read_under_no_grad_or_inference_mode() -> None:
+    for mode in (torch.no_grad, torch.inference_mode):
+        cell = make_trainable(Cell(), "rate")
+        with cached():
+            with mode():
+                cell(INPUT)
+            cell(INPUT).sum().backward()
+            with torch.no_grad():
+                cell(INPUT)
+            cell(INPUT.clone().requires_grad_()).sum().backward()
+        assert neuron_parameters(cell)[0].grad is not None
+
+
+def test_cached_survives_several_backwards() -> None:
+    reference = make_trainable(Cell(), "rate")
+    cell = make_trainable(Cell(), "rate")
+    for _ in range(3):
+        reference(INPUT).sum().backward()
+    with cached():
+        for _ in range(3):
+            cell(INPUT).sum().backward()
+    assert torch.equal(neuron_parameters(cell)[0].grad, neuron_parameters(reference)[0].grad)
+
+
+def test_cached_honours_functional_call_and_transforms() -> None:
+    cell = make_trainable(Cell(), "rate", init=0.5)
+    name, raw = next(iter(cell.named_parameters()))
+    with cached():
+        assert cell(torch.ones(1)).item() == 0.5
+        for shift in (1.0, 2.0):
+            changed = torch.func.functional_call(cell, {name: raw + shift}, torch.ones(1))
+            assert changed.item() == pytest.approx(0.5 * torch.e**shift)
+        assert cell(torch.ones(1)).item() == 0.5
+
+        def loss(raw: Tensor) -> Tensor:
+            return torch.func.functional_call(cell, {name: raw}, torch.ones(1)).sum()
+
+        raws = torch.tensor([0.0, 1.0, 2.0])
+        torch.testing.assert_close(torch.func.grad(loss)(raw.detach()), torch.tensor(0.5))
+        torch.testing.assert_close(torch.vmap(loss)(raws), 0.5 * raws.exp())
+        torch.testing.assert_close(torch.vmap(torch.func.grad(loss))(raws), 0.5 * raws.exp())
+        # a parameter from outside, read first inside a transform, does not escape from it
+        torch.vmap(lambda x: cell(x))(torch.ones(4))
+        torch.func.grad(lambda x: cell(x).sum())(torch.ones(4))
+        cell(torch.ones(1)).backward()
+
+
+def test_cached_left_open_by_a_generator() -> None:
+    cell = make_trainable(Cell(), {"rate": Counting()})
+
+    def generate():
+        with cached():
+            yield cell.rate
+            yield cell.rate
+
+    suspended = generate()
+    next(suspended)
+    with torch.no_grad():
+        neuron_parameters(cell)[0].add_(1.0)
+    assert cell.rate.item() == pytest.approx(0.5 * torch.e)
+    assert next(suspended).item() == pytest.approx(0.5 * torch.e)
+    suspended.close()
+    assert not _active.scopes
+
+
+# ------------------------------------------------------------------------------------- threads
+
+
+def test_threads_do_not_share_values() -> None:
+    module = build(steps=10)
+    reference = module(INPUT).detach()
+    start = threading.Barrier(8)
+    results: dict[int, tuple[int, Tensor]] = {}
+
+    def work(index: int) -> None:
+        start.wait()
+        for _ in range(20):
+            with torch.no_grad() if index % 2 else torch.enable_grad():
+                count = evaluations(lambda: results.update({index: (0, module(INPUT))}))
+            output = results[index][1]
+            assert output.requires_grad == (index % 2 == 0)
+            if output.requires_grad:
+                gradients = torch.autograd.grad(output.sum(), neuron_parameters(module))
+                assert all(g.isfinite().all() for g in gradients)
+            results[index] = (count, output.detach())
+            assert count == 2
+
+    failures: list[BaseException] = []
+
+    def guarded(index: int) -> None:
+        try:
+            work(index)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert all(torch.equal(output, reference) for _, output in results.values())
+    assert len(results) == 8
+
+
+def test_cached_in_one_thread_is_not_seen_by_another() -> None:
+    cell = make_trainable(Cell(), "rate")
+    seen: list[bool] = []
+    with cached(), torch.no_grad():
+        cell(INPUT)
+        thread = threading.Thread(target=lambda: seen.append(cell.rate.requires_grad))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+# ----------------------------------------------------------------------- what the graph holds
+
+
+def nodes(output: Tensor) -> int:
+    pending, seen = [output.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            pending += [following for following, _ in node.next_functions]
+    return len(seen)
+
+
+def test_the_graph_grows_no_faster_than_with_plain_parameters() -> None:
+    extra = []
+    for steps in (1, 10, 100):
+        plain = FromRecord(Pair(nn.Parameter(torch.tensor(4.0))), steps)
+        attached = make_trainable(FromRecord(Pair(), steps), {"tau": ExpScaledLog()})
+        extra.append(nodes(attached(INPUT)) - nodes(plain(INPUT)))
+    assert extra[0] == extra[1] == extra[2]
+    assert extra[0] <= 5
+
+
+def test_value_and_gradient_are_those_of_the_plain_map() -> None:
+    module = make_trainable(FromRecord(Pair()), {"tau": Softplus(lower=0.5)})
+    (raw,) = neuron_parameters(module)
+    module(INPUT).sum().backward()
+    plain = FromRecord(Pair())
+    twin = raw.detach().clone().requires_grad_()
+    plain.p = Pair(module.p.parametrizations["tau"][0](twin))
+    plain(INPUT).sum().backward()
+    assert torch.equal(raw.grad, twin.grad)
