@@ -107,9 +107,11 @@ def invalid(present: dict[str, Tensor], dt: float) -> dict[str, int]:
 def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) -> dict:
     """Trains one arm with one seed; returns what the table and the pictures need."""
     draw = torch.Generator().manual_seed(seed)
-    # LogNormal: positive from the start, and spread as the tutorial's normal distributions
-    tau_mem_inv = 100.0 * torch.exp(0.2 * torch.randn(HIDDEN, generator=draw))
-    v_th = 0.5 * torch.exp(0.2 * torch.randn(HIDDEN, generator=draw))
+    spread = 0.2 * torch.randn(2, HIDDEN, generator=draw)
+    # the tutorial's normal distributions can draw negative values; log-normal ones cannot
+    tau_mem_inv, v_th = torch.tensor([[100.0], [0.5]]) * (
+        1.0 + spread if args.init == "normal" else spread.exp()
+    )
     images, labels = data["train images"], data["train labels"]
     network = build(arm, seed, images.shape[1], tau_mem_inv, v_th).to(args.device)
     optimizer = optimizer_for(network, arm, args.lr, args.neuron_lr)
@@ -143,6 +145,7 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
         "seed": seed,
         "lr": args.lr,
         "neuron lr": args.neuron_lr,
+        "init": args.init,
         "accuracies": accuracies,
         "movement": {
             path: ((after[path] - before[path]).abs() / before[path]).mean().item()
@@ -234,6 +237,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--lr", type=float, default=0.002, help="of the weights (Adam)")
     parser.add_argument("--neuron-lr", type=float, help="of tau_mem_inv and v_th; default: --lr")
+    parser.add_argument(
+        "--init",
+        choices=("normal", "lognormal"),
+        default="normal",
+        help="tau_mem_inv and v_th at start: N(100, 20) and N(0.5, 0.1) as in the tutorial, or "
+        "log-normal with the same spread of 20 %%",
+    )
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("mnist-results"))
