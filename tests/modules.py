@@ -150,7 +150,9 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
             state[f"{name}.{key}"] = copy.copy(value) if isinstance(value, (dict, set)) else value
         for key, tensor in (*part._parameters.items(), *part._buffers.items()):
             state[f"{name}.{key}: content"] = (
-                None if tensor is None or is_lazy(tensor) or tensor.is_sparse else tensor.detach().clone()
+                None
+                if tensor is None or is_lazy(tensor) or tensor.is_sparse
+                else tensor.detach().clone()
             )
             state[f"{name}.{key}: trainable"] = tensor is not None and tensor.requires_grad
     return state

@@ -109,7 +109,10 @@ def test_whatever_is_assigned_the_value_stays_valid(value) -> None:
         assert torch.equal(module.p.gain, build().p.gain)
     else:
         torch.testing.assert_close(
-            module.p.gain.double(), torch.as_tensor(value, dtype=torch.float64).expand(3), rtol=1e-5, atol=1e-7
+            module.p.gain.double(),
+            torch.as_tensor(value, dtype=torch.float64).expand(3),
+            rtol=1e-5,
+            atol=1e-7,
         )
     assert (module.p.gain > 0.5).all()
     assert module.p.gain.isfinite().all()

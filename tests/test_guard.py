@@ -95,14 +95,13 @@ def test_reachable_in_any_output(use) -> None:
         module(INPUT)
 
 
-def test_a_checkpointed_forward_trains() -> None:
-    for reentrant in (True, False):
-        module = make_trainable(
-            Reads(lambda m, x: checkpoint(lambda y: y * m.rate, x, use_reentrant=reentrant)),
-            "rate",
-        )
-        module(INPUT).sum().backward()
-        torch.testing.assert_close(neuron_parameters(module)[0].grad, torch.tensor(1.5))
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpointed_forward_trains(reentrant: bool) -> None:
+    module = make_trainable(
+        Reads(lambda m, x: checkpoint(lambda y: y * m.rate, x, use_reentrant=reentrant)), "rate"
+    )
+    module(INPUT).sum().backward()
+    torch.testing.assert_close(neuron_parameters(module)[0].grad, torch.tensor(1.5))
 
 
 def test_a_gradient_that_comes_as_none_raises_at_the_next_forward() -> None:
@@ -117,9 +116,7 @@ def test_a_gradient_that_comes_as_none_raises_at_the_next_forward() -> None:
 
 
 def test_a_gradient_that_comes_by_another_way_is_enough() -> None:
-    module = make_trainable(
-        Reads(lambda m, x: DropsGradient.apply(x, m.rate) + m.rate), "rate"
-    )
+    module = make_trainable(Reads(lambda m, x: DropsGradient.apply(x, m.rate) + m.rate), "rate")
     for _ in range(3):
         module(INPUT).sum().backward()
 

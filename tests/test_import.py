@@ -16,7 +16,5 @@ print(sorted(new - set(sys.stdlib_module_names)))
 
 
 def test_import_loads_nothing_else() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['neuroparam']"

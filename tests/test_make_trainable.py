@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import namedtuple
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch.distributions import (
     LogNormal,
     MultivariateNormal,
     Normal,
-    Poisson,
     Uniform,
 )
 from torch.nn.utils import parametrize
@@ -483,7 +483,8 @@ def test_not_a_module() -> None:
     for wrong in (Pair(), nn.Linear, 3.0, None):
         with pytest.raises(errors.UnsupportedModuleError):
             make_trainable(wrong, "tau")
-    with pytest.warns(DeprecationWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting itself is deprecated
         scripted = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(errors.UnsupportedModuleError, match="ScriptModule"):
         make_trainable(scripted, "bias")
@@ -505,6 +506,6 @@ def test_a_module_in_double_precision_gets_a_double_parameter() -> None:
 
 
 def test_a_record_field_named_like_a_method_of_tuple() -> None:
-    odd = namedtuple("odd", ["count", "tau"])  # noqa: PYI024
+    odd = namedtuple("odd", ["count", "tau"])
     module = make_trainable(FromRecord(odd(2.0, 3.0)), "p.tau")
     assert module.p.count == 2.0

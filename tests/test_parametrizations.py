@@ -318,7 +318,7 @@ def test_weight_decay_pulls_to_the_value_at_raw_zero() -> None:
 def test_unfitted_map_says_what_to_do() -> None:
     with pytest.raises(ParametrizationError, match="scale is fitted to the first value"):
         Softplus()(torch.zeros(3))
-    with pytest.raises(ParametrizationError, match="floating point, got torch.int64"):
+    with pytest.raises(ParametrizationError, match=r"floating point, got torch\.int64"):
         Softplus(scale=1.0)(torch.zeros(3, dtype=torch.int64))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ INPUT = torch.linspace(-1, 2, 3)
 class Counting(ExpScaledLog):
     """Counts its evaluations, per thread."""
 
-    counts: Counter = Counter()
+    counts: ClassVar[Counter] = Counter()
 
     def forward(self, raw: Tensor) -> Tensor:
         self.counts[threading.get_ident()] += 1
@@ -219,7 +220,9 @@ def test_cached_sees_an_optimizer_step(options) -> None:
 
 def test_cached_sees_every_other_change() -> None:
     cell = make_trainable(Cell(), {"rate": ExpScaledLog(reference=0.5)})
-    checkpoint = {k: v.clone() if isinstance(v, Tensor) else v for k, v in cell.state_dict().items()}
+    checkpoint = {
+        k: v.clone() if isinstance(v, Tensor) else v for k, v in cell.state_dict().items()
+    }
     with cached():
         assert cell.rate.item() == 0.5
         cell.rate = 0.7

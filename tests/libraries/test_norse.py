@@ -1,0 +1,462 @@
+"""Norse 1.1 as installed: every module with a record of parameters `p`."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import norse.torch as norse
+import pytest
+import torch
+from norse.torch.functional.coba_lif import CobaLIFParameters
+from norse.torch.functional.izhikevich import tonic_spiking
+from norse.torch.functional.lif import LIFParameters
+from norse.torch.module.leaky_integrator_box import LIBoxCell
+from norse.torch.module.lif_adex_refrac import (
+    LIFAdExRefracCell,
+    LIFAdExRefracRecurrent,
+    LIFAdExRefracRecurrentCell,
+)
+from norse.torch.module.lif_mc import LIFMCRecurrentCell
+from norse.torch.module.lif_refrac import LIFRefracRecurrent
+from torch import Tensor, nn
+
+from neuroparam import (
+    BoundedSigmoid,
+    ExpScaledLog,
+    Softplus,
+    cached,
+    errors,
+    make_fixed,
+    make_trainable,
+    neuron_parameters,
+    values,
+)
+from tests.modules import assert_unchanged, snapshot
+
+N, BATCH, STEPS = 4, 2, 6
+
+SYNAPSE_AND_MEMBRANE = ["p.tau_syn_inv", "p.tau_mem_inv"]
+LIF = [*SYNAPSE_AND_MEMBRANE, "p.v_th"]
+LSNN = [*LIF, "p.tau_adapt_inv", "p.beta"]
+ADEX = [*LIF, "p.tau_ada_inv", "p.delta_T"]
+REFRAC = [f"p.lif.{name}" for name in ("tau_syn_inv", "tau_mem_inv", "v_th")]
+ADEX_REFRAC = [f"p.lif_adex.{name.removeprefix('p.')}" for name in ADEX]
+
+# module -> (constructor, the parameters to attach)
+MODULES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
+    "LIF": (lambda: norse.LIF(), LIF),
+    "LIFCell": (lambda: norse.LIFCell(), LIF),
+    "LIFRecurrent": (lambda: norse.LIFRecurrent(N, N), LIF),
+    "LIFRecurrentCell": (lambda: norse.LIFRecurrentCell(N, N), LIF),
+    "LIFBoxCell": (lambda: norse.LIFBoxCell(), ["p.tau_mem_inv", "p.v_th"]),
+    "LI": (lambda: norse.LI(), SYNAPSE_AND_MEMBRANE),
+    "LICell": (lambda: norse.LICell(), SYNAPSE_AND_MEMBRANE),
+    "LIBoxCell": (lambda: LIBoxCell(), ["p.tau_mem_inv"]),
+    "LILinearCell": (lambda: norse.LILinearCell(N, N), SYNAPSE_AND_MEMBRANE),
+    "LSNN": (lambda: norse.LSNN(), LSNN),
+    "LSNNCell": (lambda: norse.LSNNCell(), LSNN),
+    "LSNNRecurrent": (lambda: norse.LSNNRecurrent(N, N), LSNN),
+    "LSNNRecurrentCell": (lambda: norse.LSNNRecurrentCell(N, N), LSNN),
+    "LIFAdEx": (lambda: norse.LIFAdEx(), ADEX),
+    "LIFAdExCell": (lambda: norse.LIFAdExCell(), ADEX),
+    "LIFAdExRecurrent": (lambda: norse.LIFAdExRecurrent(N, N), ADEX),
+    "LIFAdExRecurrentCell": (lambda: norse.LIFAdExRecurrentCell(N, N), ADEX),
+    "LIFEx": (lambda: norse.LIFEx(), [*LIF, "p.delta_T"]),
+    "LIFExCell": (lambda: norse.LIFExCell(), [*LIF, "p.delta_T"]),
+    "LIFExRecurrent": (lambda: norse.LIFExRecurrent(N, N), [*LIF, "p.delta_T"]),
+    "LIFExRecurrentCell": (lambda: norse.LIFExRecurrentCell(N, N), [*LIF, "p.delta_T"]),
+    "LIFRefracCell": (lambda: norse.LIFRefracCell(), REFRAC),
+    "LIFRefracRecurrentCell": (lambda: norse.LIFRefracRecurrentCell(N, N), REFRAC),
+    "LIFRefracRecurrent": (lambda: LIFRefracRecurrent(N, N), REFRAC),
+    "LIFAdExRefracCell": (lambda: LIFAdExRefracCell(), ADEX_REFRAC),
+    "LIFAdExRefracRecurrentCell": (lambda: LIFAdExRefracRecurrentCell(N, N), ADEX_REFRAC),
+    "LIFAdExRefracRecurrent": (lambda: LIFAdExRefracRecurrent(N, N), ADEX_REFRAC),
+    "LIFMCRecurrentCell": (lambda: LIFMCRecurrentCell(N, N, g_coupling=torch.zeros(N, N)), LIF),
+    "LIFMCRefracRecurrentCell": (
+        lambda: norse.LIFMCRefracRecurrentCell(N, N, g_coupling=torch.zeros(N, N)),
+        REFRAC,
+    ),
+    "IAF": (lambda: norse.IAF(), ["p.v_th"]),
+    "IAFCell": (lambda: norse.IAFCell(), ["p.v_th"]),
+}
+every_module = pytest.mark.parametrize(
+    ("build", "names"), MODULES.values(), ids=list(MODULES.keys())
+)
+
+
+def in_double(state: Any) -> Any:
+    """A state in float64: Norse makes it in float32 whatever the input."""
+    if isinstance(state, Tensor):
+        return state.detach().double()
+    return type(state)(*(in_double(part) for part in state)) if isinstance(state, tuple) else state
+
+
+def tensors(state: Any) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state] if state.is_floating_point() else []
+    return [t for part in state for t in tensors(part)] if isinstance(state, tuple) else []
+
+
+def run(module: nn.Module, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """Output and last state for x of shape (T, batch, N), whether or not the module has time."""
+    whole = isinstance(module, (norse.LIF, norse.LI, norse.LSNN, norse.LIFRecurrent)) or (
+        type(module).__name__.removeprefix("Parametrized") in MODULES
+        and not type(module).__name__.endswith("Cell")
+    )
+    if whole:
+        return module(x, state)
+    outputs = []
+    for step in x:
+        output, state = module(step, state)
+        outputs.append(output)
+    return torch.stack(outputs), state
+
+
+def spikes(seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 8.0 * (torch.rand(STEPS, BATCH, N, generator=generator) < 0.6).float()
+
+
+@every_module
+def test_attaches_runs_and_gets_gradients(build, names: list[str]) -> None:
+    torch.manual_seed(0)
+    plain = build()
+    module = copy.deepcopy(plain)
+    make_trainable(module, names)
+    torch.testing.assert_close(run(module, spikes())[0], run(plain, spikes())[0], rtol=1e-5, atol=0)
+    output, state = run(module, spikes())
+    loss = sum((t.square().sum() for t in [output, *tensors(state)] if t.requires_grad), 0.0)
+    loss.backward()
+    for name, raw in zip(values(module), neuron_parameters(module), strict=True):
+        assert raw.grad is not None, name
+        assert raw.grad.isfinite().all(), name
+        assert raw.grad.abs().sum() > 0, name
+
+
+@every_module
+def test_one_value_per_neuron(build, names: list[str]) -> None:
+    torch.manual_seed(0)
+    module = build()
+    one_number = type(module).__name__ in ("LSNN", "LSNNRecurrent")  # a test below says why
+    per_neuron = [n for n in names if not (one_number and n == "p.v_th")]
+    make_trainable(module, per_neuron, shape=(N,))
+    output, state = run(module, spikes())
+    sum(t.sum() for t in [output, *tensors(state)] if t.requires_grad).backward()
+    assert all(p.grad.shape == (N,) for p in neuron_parameters(module))
+
+
+def without_surrogate(p: Any) -> Any:
+    """The same record with a hard threshold: below it, all that is left is smooth."""
+    changes = {n: without_surrogate(v) for n, v in p._asdict().items() if hasattr(v, "_fields")}
+    if "method" in p._fields:
+        changes["method"] = "heaviside"
+    return p._replace(**changes)
+
+
+# a threshold enters smoothly only where it is part of the membrane's or the adaptation's equation
+SMOOTH = {
+    name: (
+        build,
+        [n for n in names if not n.endswith("v_th") or "Ex" in name or name.startswith("LSNN")],
+    )
+    for name, (build, names) in MODULES.items()
+    if not name.startswith("IAF")
+}
+
+
+@pytest.mark.parametrize(("build", "names"), SMOOTH.values(), ids=list(SMOOTH.keys()))
+def test_gradient_equals_central_differences_below_threshold(build, names: list[str]) -> None:
+    torch.manual_seed(0)
+    module = build().double()
+    module.p = without_surrogate(module.p)
+    if hasattr(module, "g_coupling"):
+        module.g_coupling = 0.1 * torch.rand(N, N).double()
+    make_trainable(module, names, shape=None if "LSNN" in type(module).__name__ else (N,))
+    module.double()
+    x = 0.02 * spikes().double()
+    with torch.no_grad():
+        # a first state in float64, away from rest
+        _, state = run(module, x, in_double(run(module, x)[1]))
+    state = in_double(state)
+
+    def loss() -> Tensor:
+        output, last = run(module, x, state)
+        # LI's output is its membrane
+        return sum((t.square().sum() for t in [output, *tensors(last)]), torch.zeros(()).double())
+
+    assert loss().dtype == torch.float64
+    gradients = torch.autograd.grad(loss(), neuron_parameters(module), allow_unused=True)
+    step = 1e-4
+    for name, raw, gradient in zip(names, neuron_parameters(module), gradients, strict=True):
+        assert gradient is not None, name
+        flat = raw.detach().view(-1)
+        for index in range(flat.numel()):
+            sides = []
+            for shift in (-2, -1, 1, 2):
+                kept = flat[index].item()
+                flat[index] = kept + shift * step
+                sides.append(loss().item())
+                flat[index] = kept
+            # the five-point stencil: its error is of the order of step ** 4
+            central = (sides[0] - 8 * sides[1] + 8 * sides[2] - sides[3]) / (12 * step)
+            found = gradient.view(-1)[index].item()
+            assert found == pytest.approx(central, rel=1e-6, abs=1e-10), name
+
+
+# ------------------------------------------------------------------------- negative thresholds
+
+
+def test_a_negative_threshold_needs_bounds() -> None:
+    module = norse.CobaLIFCell(N, N)
+    before = snapshot(module)
+    for wrong in (None, Softplus(), ExpScaledLog()):
+        with pytest.raises(errors.OutOfDomainError, match=r"span -10 to -10.*BoundedSigmoid"):
+            make_trainable(module, {"p.v_thresh": wrong})
+    assert_unchanged(module, before)
+    names = {
+        "p.v_thresh": BoundedSigmoid(-40.0, 0.0),
+        "p.tau_syn_exc_inv": None,
+        "p.tau_syn_inh_inv": None,
+    }
+    make_trainable(module, names, shape=(N,))
+    with torch.no_grad():
+        module.input_weights.mul_(5.0)
+    output, state = run(module, spikes(), None)
+    sum(t.square().sum() for t in [output, *tensors(state)]).backward()
+    threshold, excitatory, inhibitory = neuron_parameters(module)
+    assert threshold.grad.abs().sum() > 0
+    # norse 1.1 overwrites the input's conductance by the recurrent one (its coba_lif_step assigns
+    # g_e twice from the old state), so a silent network gives these a gradient of zero
+    assert excitatory.grad is not None
+    assert inhibitory.grad is not None
+    module.p.v_thresh = -20.0
+    fixed = make_fixed(module)
+    assert type(fixed.p) is CobaLIFParameters
+    torch.testing.assert_close(fixed.p.v_thresh, torch.full((N,), -20.0))
+
+
+@pytest.mark.parametrize(
+    ("build", "recurrent"),
+    [
+        (lambda: norse.IzhikevichCell(tonic_spiking), False),
+        (lambda: norse.Izhikevich(tonic_spiking), False),
+        (lambda: norse.IzhikevichRecurrentCell(N, N, tonic_spiking), True),
+    ],
+)
+def test_izhikevich(build, recurrent: bool) -> None:
+    module = build()
+    plain = build()
+    plain.load_state_dict(module.state_dict())
+    # the behaviour also keeps its parameters, as spiking_method.p: the short name is ambiguous
+    with pytest.raises(errors.AmbiguousNameError, match=r"spiking_method\.p\.a"):
+        make_trainable(module, "a")
+    with pytest.raises(errors.OutOfDomainError):
+        make_trainable(module, "p.c")  # the reset potential, -65 mV
+    make_trainable(
+        module,
+        {
+            "p.a": ExpScaledLog(),
+            "p.c": BoundedSigmoid(-80.0, -40.0),
+            "p.v_th": BoundedSigmoid(-60.0, 40.0),
+            "p.tau_inv": ExpScaledLog(),
+        },
+    )
+    x = 100.0 * torch.ones(STEPS, BATCH, N)
+    output, state = run(module, x)
+    torch.testing.assert_close(output, run(plain, x)[0], rtol=1e-5, atol=1e-6)
+    sum(t.square().sum() for t in [output, *tensors(state)]).backward()
+    assert all(p.grad.isfinite().all() for p in neuron_parameters(module))
+    module.p.v_th = -55.0
+    assert values(module)["p.v_th"].item() == pytest.approx(-55.0)
+
+
+# ------------------------------------------------------------------------------------ defaults
+
+
+def test_rates_of_euler_cells_are_bounded_by_the_step() -> None:
+    for dt in (1e-3, 5e-4):
+        module = norse.LIFRecurrentCell(N, N, dt=dt)
+        make_trainable(module, ["tau_mem_inv", "tau_syn_inv", "v_th"])
+        chosen = {name: link[0] for name, link in module.p.parametrizations.items()}
+        for name in ("tau_mem_inv", "tau_syn_inv"):
+            assert isinstance(chosen[name], BoundedSigmoid)
+            assert (chosen[name].lower, chosen[name].upper) == (0.0, pytest.approx(1 / dt))
+        assert isinstance(chosen["v_th"], Softplus)
+    for rate in (1000.0, 1500.0):
+        with pytest.raises(errors.OutOfDomainError, match=r"\(0, 1000\)"):
+            make_trainable(norse.LIFCell(), "tau_mem_inv", init=rate)
+
+
+def test_defaults_hold_in_networks_subclasses_records_and_later_calls() -> None:
+    class Mine(norse.LIFCell):
+        pass
+
+    for name, module in (
+        ("0.p.tau_mem_inv", norse.SequentialState(norse.LIFCell())),
+        ("p.tau_mem_inv", Mine()),
+        ("p.lif.tau_mem_inv", norse.LIFRefracCell()),
+        ("p.lif_adex.tau_ada_inv", LIFAdExRefracCell()),
+    ):
+        field = name.rpartition(".")[2]
+        make_trainable(module, name)
+        other = "tau_syn_inv"
+        make_trainable(module, other)  # the record is a stand-in by now
+        for part in module.modules():
+            for key, link in getattr(part, "parametrizations", {}).items():
+                assert key in (field, other)
+                assert repr(link[0]).startswith("BoundedSigmoid(lower=0, upper=1000")
+
+
+@pytest.mark.parametrize("learning_rate", [0.1, 1.0, 10.0])
+def test_no_training_leaves_the_domain(learning_rate: float) -> None:
+    torch.manual_seed(0)
+    module = make_trainable(norse.LIFRecurrentCell(N, N), LIF, shape=(N,))
+    optimizer = torch.optim.Adam(neuron_parameters(module), lr=learning_rate)
+    for step in range(60):
+        output, _ = run(module, spikes(step))
+        optimizer.zero_grad()
+        (output.mean() - (0.9 if step < 30 else 0.0)).square().backward()
+        optimizer.step()
+        present = values(module)
+        for name in SYNAPSE_AND_MEMBRANE:
+            assert ((present[name] > 0) & (present[name] < 1000)).all()
+        assert (present["p.v_th"] > 0).all()
+        assert present["p.v_th"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("rate", "monotone", "bounded"), [(0.9, True, True), (1.5, False, True), (2.5, False, False)]
+)
+def test_why_rates_are_bounded(rate: float, monotone: bool, bounded: bool) -> None:
+    """Forward Euler at 1.5 / dt overshoots its target, at 2.5 / dt it diverges."""
+    module = LIBoxCell(p=norse.LIBoxParameters(tau_mem_inv=torch.tensor(rate * 1000.0)))
+    trace, _ = run(module, torch.ones(40, 1, 1))
+    assert bool((trace.diff(dim=0) >= 0).all()) == monotone
+    assert bool((trace.abs() < 10).all()) == bounded
+
+
+# ------------------------------------------------------------------------- what must not happen
+
+
+def test_the_default_record_that_all_layers_share_is_not_changed() -> None:
+    default = copy.deepcopy(LIFParameters())
+    first, second = norse.LIFCell(), norse.LIFCell()
+    make_trainable(nn.Sequential(first, second), [f"0.{n}" for n in LIF])
+    first.p.tau_mem_inv = 333.0
+    with torch.no_grad():
+        for raw in neuron_parameters(first):
+            raw.add_(1.0)
+    assert LIFParameters() == default
+    assert second.p == norse.LIFCell().p
+
+
+def test_an_adjoint_that_drops_the_gradient_is_found() -> None:
+    """norse 1.1 gives the parameters to its adjoint functions where autograd cannot see them."""
+    for kind in (norse.LSNNCell, norse.LSNN):
+        module = make_trainable(kind(adjoint=True), "tau_mem_inv")
+        x = spikes() if kind is norse.LSNN else spikes()[0]
+        with pytest.raises(errors.NoGradientError, match=r"p\.tau_mem_inv"):
+            module(x.requires_grad_())
+
+
+@pytest.mark.parametrize("build", [norse.LSNN, lambda: norse.LSNNRecurrent(N, N)])
+def test_a_threshold_of_lsnn_is_one_number(build) -> None:
+    """Norse fills its first state from v_th: not ours to change, but it must not be silent."""
+    module = make_trainable(build(), "v_th", shape=(N,))
+    with pytest.raises((TypeError, RuntimeError)):
+        module(spikes())
+
+
+def test_an_ambiguous_field_is_named_in_full() -> None:
+    module = norse.module.lif_correlation.LIFCorrelation(N, N)
+    with pytest.raises(errors.AmbiguousNameError) as caught:
+        make_trainable(module, "tau_ac_inv")
+    assert len(caught.value.matches) == 2
+    make_trainable(module, caught.value.matches)
+    assert sorted(values(module)) == sorted(caught.value.matches)
+
+
+# --------------------------------------------------------------------------- fixing and copying
+
+
+@every_module
+def test_fixing_gives_the_librarys_own_module(build, names: list[str]) -> None:
+    torch.manual_seed(0)
+    plain = build()
+    module = make_trainable(copy.deepcopy(plain), names)
+    run(module, spikes())
+    trained = make_fixed(copy.deepcopy(module))
+    assert type(trained) is type(plain)
+    assert type(trained.p) is type(plain.p)
+    for name, part in plain.p._asdict().items():
+        assert type(getattr(trained.p, name)) is type(part), name
+    assert trained.__dict__.keys() == plain.__dict__.keys()
+    torch.testing.assert_close(
+        run(trained, spikes())[0], run(plain, spikes())[0], rtol=1e-5, atol=0
+    )
+    # and the source goes on training
+    output, state = run(module, spikes())
+    sum(t.sum() for t in [output, *tensors(state)] if t.requires_grad).backward()
+    assert all(p.grad is not None for p in neuron_parameters(module))
+
+
+def test_per_neuron_values_survive_fixing() -> None:
+    module = make_trainable(
+        norse.LIFRecurrentCell(N, N), "tau_mem_inv", init=100.0 + torch.arange(4.0)
+    )
+    assert torch.equal(make_fixed(module).p.tau_mem_inv.round(), 100.0 + torch.arange(4.0))
+    assert type(module.p) is LIFParameters
+
+
+def test_a_norse_network_trains_with_one_call() -> None:
+    torch.manual_seed(0)
+    network = norse.SequentialState(
+        norse.LIFRecurrent(N, 8), nn.Linear(8, 3), norse.LI(), return_hidden=False
+    )
+    make_trainable(network, {"0.p.tau_mem_inv": None, "0.p.v_th": None, "2.p.tau_mem_inv": None})
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    losses = []
+    for _ in range(30):
+        voltages, _ = network(spikes())
+        loss = nn.functional.cross_entropy(voltages.max(0).values, torch.tensor([0, 1]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_cached_around_a_loop_of_cells_gives_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    module = make_trainable(norse.LIFRecurrentCell(N, N), LIF, shape=(N,))
+    run(module, spikes())[1].v.sum().backward()
+    expected = [p.grad.clone() for p in neuron_parameters(module)]
+    module.zero_grad()
+    with cached():
+        run(module, spikes())[1].v.sum().backward()
+    for raw, gradient in zip(neuron_parameters(module), expected, strict=True):
+        torch.testing.assert_close(raw.grad, gradient, rtol=1e-5, atol=1e-9)
+
+
+def test_moving_a_module_moves_its_record() -> None:
+    module = make_trainable(norse.LIFCell(), "tau_mem_inv").double()
+    assert module.p.tau_mem_inv.dtype == module.p.v_th.dtype == torch.float64
+    assert make_fixed(module).p.v_th.dtype == torch.float64
+
+
+def test_every_module_of_norse_with_a_record_is_in_the_table() -> None:
+    """A new release may bring new modules; the table must say what becomes of them."""
+    neurons = re.compile(r"(Coba)?(LIF|LI|LSNN|IAF|Izhikevich)(AdEx|Ex|Refrac|Box|Linear|MC)*")
+    exported = {
+        name
+        for name, kind in vars(norse).items()
+        if isinstance(kind, type)
+        and issubclass(kind, nn.Module)
+        and neurons.fullmatch(name.removesuffix("Cell").removesuffix("Recurrent"))
+    }
+    tested_apart = {"CobaLIFCell"} | {n for n in exported if n.startswith("Izhikevich")}
+    assert len(exported) > 20
+    assert exported - tested_apart <= MODULES.keys()
