@@ -60,14 +60,18 @@ def remove_hooks(module: nn.Module) -> None:
             handle.remove()
 
 
-def _enter(module: nn.Module, args: Any) -> None:
+# When torch.compile is given the module itself, it leaves the hooks outside and looks at each as
+# a function of its own. They keep tensors out of their local variables, so that it finds nothing.
+
+
+def _enter(module: nn.Module, *_: Any) -> None:
     forward: _Forward = module.__dict__[_KEY]
     if forward.unproven and not torch.compiler.is_compiling():
         _raise_if_none_came(forward)
     open_scope(module)
 
 
-def _leave(module: nn.Module, args: Any, output: Any) -> None:
+def _leave(module: nn.Module, *_: Any) -> None:
     close_scope(module)
 
 
@@ -78,17 +82,17 @@ def _raise_if_none_came(forward: _Forward) -> None:
     forward.unproven = [p for p in forward.unproven if p.gradient_seen is None]
 
 
-def _verify(module: nn.Module, args: Any, output: Any) -> None:
+def _verify(module: nn.Module, *args_and_output: Any) -> None:
     """At the first forward with gradients: is every raw parameter in the graph of the output?"""
     forward: _Forward = module.__dict__[_KEY]
-    if forward.reachable or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if forward.reachable or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return
     if torch._C._get_tracing_state() or torch._C._functorch.maybe_current_level():
         return  # tracing and torch.func replace tensors by stand-ins
     if is_open(module):
         return  # the module called itself, and has not finished
     wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
-    reached = _reached([*_tensors(output), *_state(module)], wanted)
+    reached = _reached([*_tensors(args_and_output[1]), *_state(module)], wanted)
     if reached is None:
         return
     missing = [a.path for a in wanted if a.path not in reached]

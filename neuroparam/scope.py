@@ -80,11 +80,11 @@ def _state(original: Tensor) -> tuple[int, int]:
         return original._version, 0
 
 
-def _transform() -> tuple[bool, int]:
-    """The program transformation in progress: a value must not travel from one to another."""
+def _transform_level() -> int:
+    """How many `torch.func` transforms are in progress: a value must not leave the one it is in."""
     if torch.compiler.is_compiling():
-        return True, 0
-    return False, torch._C._functorch.maybe_current_level() or 0
+        return 0
+    return torch._C._functorch.maybe_current_level() or 0
 
 
 class Scope:
@@ -93,21 +93,26 @@ class Scope:
     def __init__(self, root: nn.Module | None, around: Scope | None = None):
         self.root = root
         self.grad_enabled = torch.is_grad_enabled()
-        self.transform = _transform()
+        self.level = _transform_level()
         self.values: dict[Evaluated, _Entry] = {}
         self.traced: dict[Evaluated, Tensor] = {}
         if around is not None:
-            self.values, self.traced = around.values, around.traced
+            self.values = around.values
             self.grad_enabled = self.grad_enabled or around.grad_enabled
+            if around.root is not None:
+                self.traced = around.traced
 
     def evaluate(self, parameter: Evaluated) -> Tensor:
-        if self.transform != _transform():
-            return parameter()
         if torch.compiler.is_compiling():
-            # one trace is one forward: nothing can change a parameter while it is traced
+            # compiled code cannot ask whether a value is still good: it need not within one
+            # forward, where nothing changes a parameter, but a `cached()` block is longer
+            if self.root is None:
+                return parameter()
             if parameter not in self.traced:
                 self.traced[parameter] = parameter()
             return self.traced[parameter]
+        if self.level != _transform_level():
+            return parameter()
         original = parameter.original
         entry = self.values.get(parameter)
         if entry is not None and entry.valid_for(original):
@@ -143,7 +148,7 @@ def open_scope(root: nn.Module) -> None:
     scopes = _active.scopes
     # An interrupt (KeyboardInterrupt) can leave a scope open; a forward of the same module
     # must not live on its values, nor may a recursive one be taken for it.
-    if scopes and not is_open(root) and scopes[-1].transform == _transform():
+    if scopes and not is_open(root) and scopes[-1].level == _transform_level():
         scopes.append(Scope(root, around=scopes[-1]))
     else:
         scopes.append(Scope(root))
