@@ -164,7 +164,7 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
     Raises:
         NoGradientError: a parameter gets no gradient, or the output has none at all.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from neuroparam import ExpScaledLog, make_trainable
         >>> class Leak(torch.nn.Module):

@@ -22,7 +22,7 @@ def values(module: nn.Module) -> dict[str, Tensor]:
     Returns:
         Path -> value in the unit in which the module stores it; a copy without gradient.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from neuroparam import make_trainable
         >>> module = torch.nn.Module()
@@ -40,7 +40,7 @@ def neuron_parameters(module: nn.Module) -> list[nn.Parameter]:
     Args:
         module: a module with attached parameters.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from neuroparam import make_trainable
         >>> module = torch.nn.Module()
@@ -73,7 +73,7 @@ def param_groups(
     Returns:
         Groups that have parameters, each with `params`, `lr`, `weight_decay` and `name`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from neuroparam import make_trainable
         >>> module = torch.nn.Linear(2, 2)
@@ -112,7 +112,7 @@ def summary(module: nn.Module) -> str:
         A table with a line per value: path, parametrization, shape, minimum, median and
         maximum of the value, its domain, and how many entries lie inside.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from neuroparam import ExpScaledLog, make_trainable
         >>> module = torch.nn.Module()

@@ -282,7 +282,7 @@ class Softplus(Parametrization):
     Raises:
         ParametrizationError: a constant is not finite, or scale is not positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> threshold = Softplus(lower=0.5, scale=1.0)
         >>> threshold(torch.zeros(1))
@@ -365,7 +365,7 @@ class ExpScaledLog(Parametrization):
     Raises:
         ParametrizationError: a constant is not finite and positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> rate = ExpScaledLog(reference=100.0)
         >>> rate(torch.tensor([0.0, 0.6931472]))
@@ -470,7 +470,7 @@ class BoundedSigmoid(Parametrization):
         ParametrizationError: a bound is not finite, lower >= upper, an unknown spacing, or
             spacing="log" with a bound that is not positive.
 
-    Example:
+    Examples:
         >>> import torch
         >>> rate = BoundedSigmoid(0.0, 1000.0)
         >>> rate(torch.tensor([-1.0, 0.0, 1.0]))

@@ -42,7 +42,7 @@ def distributions(
     Raises:
         ValueError: the two name different values, or none, or a value is not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> figure = distributions(
         ...     {"p.tau_mem_inv": torch.linspace(80.0, 120.0, 50)},

@@ -42,7 +42,11 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def make_trainable(
-    module: _Module, names: Names, init: Any = None, *, shape: Any = None
+    module: _Module,
+    names: Names,
+    init: Initial | Mapping[str, Initial] = None,
+    *,
+    shape: Shape | Mapping[str, Shape] = None,
 ) -> _Module:
     """Makes time constants and thresholds of a module trainable, inside their valid range.
 
@@ -67,16 +71,20 @@ def make_trainable(
     Returns:
         The module.
 
+    After any error the module is what it was before.
+
     Raises:
         UnsupportedModuleError: not a `torch.nn.Module`, or a ScriptModule.
-        UnknownNameError, AmbiguousNameError: a name means nothing, or several places.
-        NotTrainableError, AlreadyTrainableError, TiedParameterError: a place is unfit.
+        UnknownNameError: names mean nothing here.
+        AmbiguousNameError: a name fits several places.
+        NotTrainableError: a name means something that cannot be trained.
+        AlreadyTrainableError: a value is parametrized already.
+        TiedParameterError: a value is a Parameter that other places hold too.
         ParametrizationError: a parametrization is a class, or has no `right_inverse`.
         InitialValueError: an initial value or shape that cannot be used.
         OutOfDomainError: an initial value outside the domain of its parametrization.
-        After any of these the module is what it was before.
 
-    Example:
+    Examples:
         >>> import torch
         >>> class Leaky(torch.nn.Module):
         ...     def __init__(self):
@@ -127,9 +135,10 @@ def make_fixed(module: _Module, names: str | Iterable[str] | None = None) -> _Mo
 
     Raises:
         UnsupportedModuleError: not a `torch.nn.Module`.
-        UnknownNameError, AmbiguousNameError: a name means no attached value, or several.
+        UnknownNameError: names mean no attached value.
+        AmbiguousNameError: a name fits several attached values.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from neuroparam import make_trainable
         >>> class Leaky(torch.nn.Module):
