@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrize
 
 from neuroparam.errors import AssignmentError, EvaluationError, OutOfDomainError
 from neuroparam.parametrizations import Parametrization
-from neuroparam.scope import evaluate
+from neuroparam.scope import evaluate, transform_level
 
 __all__ = [
     "Attached",
@@ -84,10 +85,10 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     def received(self, gradient: Tensor | None) -> None:
         """Notes what a backward pass brought to the value."""
-        if gradient is not None:
+        if gradient is None:
+            self.gradient_seen = bool(self.gradient_seen)
+        elif not self.gradient_seen:
             self.gradient_seen = True
-        elif self.gradient_seen is None:
-            self.gradient_seen = False
 
     def raw_of(self, value: object) -> Tensor:
         """The raw tensor for a value that the user gives.
@@ -136,7 +137,12 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     def forward(self) -> Tensor:
         try:
-            return super().forward()
+            if torch.compiler.is_compiling() or transform_level():
+                return super().forward()  # neither knows the hooks
+            # Checkpointing counts the tensors saved in a region, and the recomputation must
+            # save as many; a value read there first and in another region again would not.
+            with saved_tensors_hooks(_unchanged, _unchanged):
+                return super().forward()
         except AttributeError as error:
             # inside a property it would be taken for a missing attribute, and swallowed by
             # modules that define __getattr__
@@ -152,6 +158,10 @@ class NeuronParameter(parametrize.ParametrizationList):
             if constants is not None and isinstance(link, Parametrization):
                 link.check_extra_state(constants)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _unchanged(saved: Tensor) -> Tensor:
+    return saved
 
 
 def _filled(like: Tensor, number: float) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from neuroparam.attachment import Attached, NeuronParameter, attached
+from neuroparam.attachment import Attached, NeuronParameter, attached, is_attached
 from neuroparam.errors import NoGradientError
-from neuroparam.scope import close_scope, is_open, open_scope
+from neuroparam.scope import close_scope, is_open, open_scope, transform_level
 
-__all__ = ["check_gradients", "remove_hooks", "watch_forward"]
+__all__ = ["check_gradients", "release_forward", "watch_forward"]
 
 _KEY = "_neuroparam_forward"
 
@@ -52,12 +52,17 @@ def watch_forward(module: nn.Module) -> None:
     forward.unproven = []
 
 
-def remove_hooks(module: nn.Module) -> None:
-    """Undoes `watch_forward`; a module without hooks is left as it is."""
-    forward: _Forward | None = module.__dict__.pop(_KEY, None)
-    if forward is not None:
-        for handle in forward.handles:
-            handle.remove()
+def release_forward(module: nn.Module) -> None:
+    """Undoes `watch_forward` on every part of a module where nothing is attached any more."""
+    for part in module.modules():
+        if _KEY not in part.__dict__:
+            continue
+        if is_attached(part):
+            watch_forward(part)  # what was fixed is not to be proven any more
+        else:
+            forward: _Forward = part.__dict__.pop(_KEY)
+            for handle in forward.handles:
+                handle.remove()
 
 
 # When torch.compile is given the module itself, it leaves the hooks outside and looks at each as
@@ -87,7 +92,7 @@ def _verify(module: nn.Module, *args_and_output: Any) -> None:
     forward: _Forward = module.__dict__[_KEY]
     if forward.reachable or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return
-    if torch._C._get_tracing_state() or torch._C._functorch.maybe_current_level():
+    if torch._C._get_tracing_state() or transform_level():
         return  # tracing and torch.func replace tensors by stand-ins
     if is_open(module):
         return  # the module called itself, and has not finished
@@ -136,7 +141,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         for item in value:
             yield from _tensors(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from _tensors(vars(value) if hasattr(value, "__dict__") else None)
+        yield from _tensors([getattr(value, field.name) for field in dataclasses.fields(value)])
 
 
 def _state(module: nn.Module) -> Iterator[Tensor]:

@@ -98,8 +98,15 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[Place]:
             found.append(place)
     if missing:
         raise UnknownNameError(type(module).__name__, missing, [p.path for p in _offered(places)])
+    holders: dict[int, dict[object, str]] = {}
+    for place in reversed(places):
+        if place.kind is Kind.PARAMETER:
+            holders.setdefault(id(place.value), {})[place.identity] = place.path
     for place in found:
-        _refuse_if_unfit(place, places)
+        _refuse_if_unfit(place)
+        tied = holders.get(id(place.value), {})
+        if len(tied) > 1:
+            raise TiedParameterError(place.path, sorted(tied.values()))
     return found
 
 
@@ -233,7 +240,7 @@ def _refuse_if_present(module: nn.Module, name: str, paths: list[str]) -> None:
     raise NotTrainableError(name, f"it is a {type(value).__name__}, not a number", instead)
 
 
-def _refuse_if_unfit(place: Place, places: list[Place]) -> None:
+def _refuse_if_unfit(place: Place) -> None:
     value = place.value
     if place.kind is Kind.ATTACHED:
         maps = ", ".join(repr(m) for m in value)
@@ -244,6 +251,12 @@ def _refuse_if_unfit(place: Place, places: list[Place]) -> None:
             place.path,
             "it lives in a ScriptModule",
             "Attach before torch.jit.script, or do not script.",
+        )
+    if not isinstance(getattr(place.owner, "parametrizations", nn.ModuleDict()), nn.ModuleDict):
+        raise NotTrainableError(
+            place.path,
+            "its module has an attribute `parametrizations` of its own, which torch needs",
+            "Rename that attribute.",
         )
     if isinstance(getattr(type(place.owner), place.attribute, None), property):
         raise NotTrainableError(
@@ -270,7 +283,3 @@ def _refuse_if_unfit(place: Place, places: list[Place]) -> None:
         )
     if problem is not None:
         raise NotTrainableError(place.path, *problem)
-    if place.kind is Kind.PARAMETER:
-        holders = {p.identity: p.path for p in reversed(places) if p.value is value}
-        if len(holders) > 1:
-            raise TiedParameterError(place.path, sorted(holders.values()))

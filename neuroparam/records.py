@@ -75,6 +75,9 @@ class Record(nn.Module):
     def __iter__(self) -> Iterator[Any]:
         return (getattr(self, name) for name in self.field_names)
 
+    def __getitem__(self, index: int) -> Any:
+        return getattr(self, self.field_names[index])
+
     def __len__(self) -> int:
         return len(self.field_names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -11,14 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["Evaluated", "Scope", "cached", "close_scope", "evaluate", "is_open", "open_scope"]
+__all__ = [
+    "Evaluated",
+    "Scope",
+    "cached",
+    "close_scope",
+    "evaluate",
+    "is_open",
+    "open_scope",
+    "transform_level",
+]
 
 
 class Evaluated(Protocol):
-    """What is evaluated: a callable that reads one tensor, `original`."""
+    """What is evaluated: a callable that reads one tensor, `raw`."""
 
     @property
-    def original(self) -> Tensor: ...
+    def raw(self) -> Tensor: ...
 
     def __call__(self) -> Tensor: ...
 
@@ -26,61 +36,67 @@ class Evaluated(Protocol):
         """Called when a backward pass reaches the value."""
 
 
+class _Entry:
+    """A value, and what tells whether it is still good."""
+
+    __slots__ = ("__weakref__", "memory", "parameter", "raw", "used_up", "value", "version")
+
+    def __init__(self, parameter: Evaluated, raw: Tensor, value: Tensor):
+        self.parameter = parameter
+        self.raw = raw
+        self.value = value
+        self.version = _version(raw)
+        self.memory = _memory(raw)
+        # set by a backward pass: the graph behind the value is gone then
+        self.used_up = False
+
+    def valid_in_forward(self, raw: Tensor) -> bool:
+        """Whether evaluating anew would give the same value, and a graph if one is wanted."""
+        if self.raw is not raw or self.used_up or self.version != _version(raw):
+            return False
+        value = self.value
+        if value.requires_grad:
+            return True  # also under no_grad: a Parameter requires a gradient there too
+        if torch.is_grad_enabled():
+            # made under no_grad, or in inference mode, where it can have no history
+            return not (raw.requires_grad or value.is_inference())
+        return torch.is_inference_mode_enabled() or not value.is_inference()
+
+    def valid(self, raw: Tensor) -> bool:
+        """The same, for the time of a `cached()` block, in which more can happen."""
+        return self.valid_in_forward(raw) and self.memory == _memory(raw)
+
+
+def _version(raw: Tensor) -> int:
+    """Changes with every in-place change of a tensor."""
+    return 0 if raw.is_inference() else raw._version
+
+
+def _memory(raw: Tensor) -> tuple[object, ...]:
+    """Changes when a tensor is moved, converted, or given other memory (`raw.data = ...`)."""
+    try:
+        pointer = raw.data_ptr()
+    except RuntimeError:  # a tensor without memory of its own, such as a meta or fake tensor
+        pointer = 0
+    return raw.dtype, raw.device, pointer
+
+
 class _Backward:
-    """Notes that a backward pass went through a value.
+    """A hook on a value: a backward pass has come through."""
 
-    After it the graph behind the value is gone, so the value must not be used again.
-    """
-
-    def __init__(self, parameter: Evaluated):
-        self.passed = False
-        self._parameter = parameter
+    def __init__(self, entry: _Entry):
+        # not the entry, which holds the value that holds this hook
+        self._entry = weakref.ref(entry)
+        self._parameter = entry.parameter
 
     def __call__(self, gradient: Tensor | None) -> None:
-        self.passed = True
+        entry = self._entry()
+        if entry is not None:
+            entry.used_up = True
         self._parameter.received(gradient)
 
 
-class _Entry:
-    __slots__ = ("backward", "device", "dtype", "original", "pointer", "value", "version")
-
-    def __init__(self, original: Tensor, value: Tensor, backward: _Backward):
-        self.original = original
-        self.value = value
-        self.backward = backward
-        self.dtype = original.dtype
-        self.device = original.device
-        self.version, self.pointer = _state(original)
-
-    def valid_for(self, original: Tensor) -> bool:
-        """Whether the value is still what evaluating `original` anew would give."""
-        if (
-            self.original is not original
-            or self.backward.passed
-            or self.dtype is not original.dtype
-            or self.device != original.device
-            or (self.version, self.pointer) != _state(original)
-        ):
-            return False
-        if torch.is_inference_mode_enabled():
-            return True
-        if self.value.is_inference():
-            return False
-        # a value made under no_grad has no history; one with history serves both modes
-        return self.value.requires_grad or not (torch.is_grad_enabled() and original.requires_grad)
-
-
-def _state(original: Tensor) -> tuple[int, int]:
-    """Changes with every in-place change of a tensor, and when its memory is exchanged."""
-    if original.is_inference():
-        return 0, 0
-    try:
-        return original._version, original.data_ptr()
-    except RuntimeError:  # a tensor without memory of its own, such as a meta or fake tensor
-        return original._version, 0
-
-
-def _transform_level() -> int:
+def transform_level() -> int:
     """How many `torch.func` transforms are in progress: a value must not leave the one it is in."""
     if torch.compiler.is_compiling():
         return 0
@@ -93,13 +109,15 @@ class Scope:
     def __init__(self, root: nn.Module | None, around: Scope | None = None):
         self.root = root
         self.grad_enabled = torch.is_grad_enabled()
-        self.level = _transform_level()
+        self.level = transform_level()
         self.values: dict[Evaluated, _Entry] = {}
         self.traced: dict[Evaluated, Tensor] = {}
+        self.lasting = root is None
         if around is not None:
             self.values = around.values
+            self.lasting = around.lasting
             self.grad_enabled = self.grad_enabled or around.grad_enabled
-            if around.root is not None:
+            if not self.lasting:
                 self.traced = around.traced
 
     def evaluate(self, parameter: Evaluated) -> Tensor:
@@ -111,19 +129,20 @@ class Scope:
             if parameter not in self.traced:
                 self.traced[parameter] = parameter()
             return self.traced[parameter]
-        if self.level != _transform_level():
+        if self.level != transform_level():
             return parameter()
-        original = parameter.original
+        raw = parameter.raw
         entry = self.values.get(parameter)
-        if entry is not None and entry.valid_for(original):
+        if entry is not None and (
+            entry.valid(raw) if self.lasting else entry.valid_in_forward(raw)
+        ):
             return entry.value
         # with the gradient mode of the forward, though the first read may be under no_grad
         with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
             value = parameter()
-        backward = _Backward(parameter)
+        entry = self.values[parameter] = _Entry(parameter, raw, value)
         if value.requires_grad:
-            value.register_hook(backward)
-        self.values[parameter] = _Entry(original, value, backward)
+            value.register_hook(_Backward(entry))
         return value
 
 
@@ -148,7 +167,7 @@ def open_scope(root: nn.Module) -> None:
     scopes = _active.scopes
     # An interrupt (KeyboardInterrupt) can leave a scope open; a forward of the same module
     # must not live on its values, nor may a recursive one be taken for it.
-    if scopes and not is_open(root) and scopes[-1].level == _transform_level():
+    if scopes and not is_open(root) and scopes[-1].level == transform_level():
         scopes.append(Scope(root, around=scopes[-1]))
     else:
         scopes.append(Scope(root))
@@ -157,15 +176,14 @@ def open_scope(root: nn.Module) -> None:
 def close_scope(root: nn.Module) -> None:
     """Closes the innermost scope of `root` and whatever was left open inside it."""
     scopes = _active.scopes
-    for index in range(len(scopes) - 1, -1, -1):
-        if scopes[index].root is root:
-            del scopes[index:]
-            return
+    if is_open(root):
+        while scopes.pop().root is not root:
+            pass
 
 
 def is_open(root: nn.Module) -> bool:
     """Whether a forward of `root` is in progress in this thread."""
-    return any(scope.root is root for scope in _active.scopes)
+    return root in [scope.root for scope in _active.scopes]  # modules compare by identity
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from neuroparam.errors import (
     UnknownNameError,
     UnsupportedModuleError,
 )
-from neuroparam.guard import remove_hooks, watch_forward
+from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
 from neuroparam.libraries import default_parametrization
 from neuroparam.parametrizations import Parametrization
@@ -155,9 +155,7 @@ def make_fixed(module: _Module, names: str | Iterable[str] | None = None) -> _Mo
     for found in reversed(_attached_by_name(module, names)):
         _detach(found)
     _rebuild_records(module)
-    for part in module.modules():
-        if not is_attached(part):
-            remove_hooks(part)
+    release_forward(module)
     return module
 
 
@@ -248,9 +246,11 @@ def _present(module: nn.Module, place: Place) -> Tensor:
     if isinstance(place.value, Tensor):
         value = place.value.detach()
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
-    tensors = (*place.neuron.parameters(), *place.neuron.buffers(), *module.parameters())
-    device = next((tensor.device for tensor in tensors), None)
-    return torch.tensor(float(place.value), device=device)
+    beside = (*place.neuron.parameters(), *place.neuron.buffers(), *module.parameters())
+    like = next((tensor for tensor in beside if tensor.is_floating_point()), torch.empty(()))
+    double = like.dtype == torch.float64
+    dtype = torch.float64 if double else torch.get_default_dtype()  # never half precision
+    return torch.tensor(float(place.value), dtype=dtype, device=like.device)
 
 
 def _attach(place: Place, parameter: NeuronParameter) -> None:

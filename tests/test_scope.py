@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from neuroparam import (
     ExpScaledLog,
@@ -303,6 +304,25 @@ def test_cached_left_open_by_a_generator() -> None:
     assert next(suspended).item() == pytest.approx(0.5 * torch.e)
     suspended.close()
     assert not _active.scopes
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_each_step(reentrant: bool) -> None:
+    class Checkpointed(FromRecord):
+        def forward(self, x: Tensor) -> Tensor:
+            v = torch.zeros_like(x)
+            for _ in range(self.steps):
+                v = checkpoint(self.step, x, v, use_reentrant=reentrant)
+            return v
+
+    x = INPUT.clone().requires_grad_()
+    names = {"tau": ExpScaledLog(), "gain": Softplus()}
+    checkpointed = make_trainable(Checkpointed(Pair()), names)
+    plain = make_trainable(FromRecord(Pair()), names)
+    for module in (checkpointed, plain):
+        module(x).sum().backward()
+    for mine, other in zip(neuron_parameters(checkpointed), neuron_parameters(plain), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
 
 
 # ------------------------------------------------------------------------------------- threads
