@@ -15,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "EvaluationError",
     "InitialValueError",
+    "InvalidNamesError",
     "NeuroparamError",
     "NoGradientError",
     "NotTrainableError",
@@ -115,25 +116,42 @@ class UnsupportedModuleError(NeuroparamError, TypeError):
 
 
 class UnknownNameError(NeuroparamError, ValueError):
-    """Names match nothing in the module.
+    """Names match nothing.
 
     Attributes:
         missing: name -> the near misses found for it.
         available: the paths that could be named instead.
     """
 
-    def __init__(self, module: str, missing: Mapping[str, Sequence[str]], available: Sequence[str]):
+    def __init__(
+        self, problem: str, missing: Mapping[str, Sequence[str]], available: Sequence[str]
+    ):
         self.missing = missing
         self.available = available
-        lines = [f"{module} has no value named:"]
+        lines = [f"{problem}:"]
         for name, near in missing.items():
             hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
             lines.append(f"  {name!r}{hint}")
         if available:
             lines += ["These can be named:", listing(available)]
         else:
-            lines.append("It holds no number or tensor that could be named.")
+            lines.append("There is nothing that could be named.")
         super().__init__("\n".join(lines))
+
+
+class InvalidNamesError(NeuroparamError, TypeError):
+    """The argument `names` is not a name, a list of names, or a mapping from names.
+
+    Attributes:
+        given: what was given.
+    """
+
+    def __init__(self, given: object, problem: str):
+        self.given = given
+        super().__init__(
+            f"names must be a name, several names, or a mapping name -> parametrization: "
+            f"{problem}; got {describe(given)}."
+        )
 
 
 class AmbiguousNameError(NeuroparamError, ValueError):
@@ -198,8 +216,8 @@ class TiedParameterError(NeuroparamError, ValueError):
         super().__init__(
             f"{path!r} is one Parameter held in {len(paths)} places: {', '.join(paths)}. A "
             f"parametrization on one of them would leave the others reading its raw value. Use "
-            f"one neuron module in both places, or give each its own Parameter "
-            f"(nn.Parameter(tied.detach().clone())) first."
+            f"one neuron module in both places, give each its own Parameter "
+            f"(nn.Parameter(tied.detach().clone())), or delete the one that is not needed."
         )
 
 

@@ -97,7 +97,11 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[Place]:
         else:
             found.append(place)
     if missing:
-        raise UnknownNameError(type(module).__name__, missing, [p.path for p in _offered(places)])
+        raise UnknownNameError(
+            f"{type(module).__name__} has no value named",
+            missing,
+            [p.path for p in _offered(places)],
+        )
     holders: dict[int, dict[object, str]] = {}
     for place in reversed(places):
         if place.kind is Kind.PARAMETER:
@@ -200,12 +204,13 @@ def _refuse_if_present(module: nn.Module, name: str, paths: list[str]) -> None:
     """Says why a name that does mean something has no place to train."""
     prefix, _, attribute = name.rpartition(".")
     owner: Any = module
-    for part in prefix.split(".") if prefix else ():
-        owner = getattr(owner, part, None)
+    value: Any = None
     try:
+        for part in prefix.split(".") if prefix else ():
+            owner = getattr(owner, part, None)
         value = getattr(owner, attribute, None)
     except Exception:  # a property may do anything; then there is nothing to say of its value
-        value = None
+        pass
     on_class = getattr(type(owner), attribute, None)
     beside = f"{prefix}." if prefix else ""
     stored = [p for p in paths if p.startswith(f"{name}.")]

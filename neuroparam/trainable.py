@@ -22,6 +22,7 @@ from neuroparam.attachment import (
 )
 from neuroparam.errors import (
     AmbiguousNameError,
+    InvalidNamesError,
     ParametrizationError,
     UnknownNameError,
     UnsupportedModuleError,
@@ -75,6 +76,7 @@ def make_trainable(
 
     Raises:
         UnsupportedModuleError: not a `torch.nn.Module`, or a ScriptModule.
+        InvalidNamesError: `names` is not of the kinds above, or empty.
         UnknownNameError: names mean nothing here.
         AmbiguousNameError: a name fits several places.
         NotTrainableError: a name means something that cannot be trained.
@@ -175,18 +177,18 @@ def _as_chains(names: Any) -> dict[str, list[nn.Module] | None]:
         names = {names: None}
     elif not isinstance(names, Mapping):
         try:
-            given = list(names)
+            names = dict.fromkeys(names)
         except TypeError:
-            raise UnknownNameError(repr(names), {}, ()) from None
-        names = dict.fromkeys(given)
+            raise InvalidNamesError(names, "this is none of these") from None
     if not names:
-        raise UnknownNameError("an empty list of names", {}, ())
+        raise InvalidNamesError(names, "there is no name in it")
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise InvalidNamesError(wrong[0], "a name is a string")
     return {name: _as_chain(name, chain) for name, chain in names.items()}
 
 
-def _as_chain(name: object, chain: Any) -> list[nn.Module] | None:
-    if not isinstance(name, str):
-        raise UnknownNameError("a module", {repr(name): ()}, ())
+def _as_chain(name: str, chain: Any) -> list[nn.Module] | None:
     if chain is None:
         return None
     links = list(chain) if isinstance(chain, (list, tuple)) else [chain]
@@ -219,7 +221,7 @@ def _per_name(given: Any, names: list[str], argument: str) -> dict[str, Any]:
         return dict.fromkeys(names, given)
     unknown: dict[str, Sequence[str]] = {str(key): () for key in given if key not in names}
     if unknown:
-        raise UnknownNameError(f"{argument}: the mapping of names", unknown, names)
+        raise UnknownNameError(f"{argument} speaks of what `names` does not list", unknown, names)
     return {name: given.get(name) for name in names}
 
 
@@ -310,7 +312,7 @@ def _attached_by_name(module: nn.Module, names: str | Iterable[str] | None) -> l
             missing[str(name)] = ()
     if missing:
         raise UnknownNameError(
-            f"{type(module).__name__} (among its trainable values)",
+            f"{type(module).__name__} has no trainable value named",
             missing,
             [a.path for a in everything],
         )

@@ -444,10 +444,12 @@ def test_all_unknown_names_are_reported_at_once() -> None:
         (({"p.tau": BoundedSigmoid(0.0, 4.0)},), errors.OutOfDomainError),
         (({"p.tau": BoundedSigmoid(5.0, 6.0)},), errors.OutOfDomainError),
         (({"p.tau": ExpScaledLog(reference=1e-60)},), errors.ParametrizationError),
-        (([],), errors.UnknownNameError),
-        ((5,), errors.UnknownNameError),
-        (([5],), errors.UnknownNameError),
-        (({},), errors.UnknownNameError),
+        (([],), errors.InvalidNamesError),
+        ((5,), errors.InvalidNamesError),
+        (([5],), errors.InvalidNamesError),
+        (([["p.tau"]],), errors.InvalidNamesError),
+        (({},), errors.InvalidNamesError),
+        ((None,), errors.InvalidNamesError),
     ],
     ids=repr,
 )
@@ -500,8 +502,9 @@ def test_half_precision_warns(dtype: torch.dtype) -> None:
     assert module.tau.dtype == dtype
 
 
-def test_a_module_in_double_precision_gets_a_double_parameter() -> None:
-    module = make_trainable(STORAGES["parameter"][0]().double(), "tau", np.float32(3.0))
+@pytest.mark.parametrize("name", ["parameter", "buffer", "number"])
+def test_a_module_in_double_precision_gets_a_double_parameter(name: str) -> None:
+    module = make_trainable(STORAGES[name][0]().double(), "tau", np.float32(3.0))
     assert module.tau.dtype == torch.float64
 
 
