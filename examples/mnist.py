@@ -113,6 +113,8 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
         1.0 + spread if args.init == "normal" else spread.exp()
     )
     images, labels = data["train images"], data["train labels"]
+    # on the device from the start: `.to()` does not reach what Norse keeps in a tuple
+    tau_mem_inv, v_th = tau_mem_inv.to(args.device), v_th.to(args.device)
     network = build(arm, seed, images.shape[1], tau_mem_inv, v_th).to(args.device)
     optimizer = optimizer_for(network, arm, args.lr, args.neuron_lr)
     before = {path: value.cpu() for path, value in neuron_values(network).items()}
