@@ -95,13 +95,10 @@ def accuracy(network: Network, images: Tensor, labels: Tensor, batch: int) -> fl
     return 100.0 * torch.stack(right).sum().item() / len(labels)
 
 
-def invalid(present: dict[str, Tensor], dt: float) -> dict[str, int]:
-    """How many values are not positive, or, for a rate, above 1 / dt; NaN counts as invalid."""
+def invalid(present: dict[str, Tensor], dt: float) -> dict[str, Tensor]:
+    """Which values are not positive, or, for a rate, above 1 / dt; NaN counts as invalid."""
     tau, threshold = present[TAU], present[THRESHOLD]
-    return {
-        TAU: int((~((tau > 0) & (tau <= 1 / dt))).sum()),
-        THRESHOLD: int((~(threshold > 0)).sum()),
-    }
+    return {TAU: ~((tau > 0) & (tau <= 1 / dt)), THRESHOLD: ~(threshold > 0)}
 
 
 def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) -> dict:
@@ -120,7 +117,8 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
     before = {path: value.cpu() for path, value in neuron_values(network).items()}
 
     accuracies: list[float] = []
-    ever_invalid: list[dict[str, int]] = []
+    now = invalid(neuron_values(network), network.lif.dt)
+    ever = dict(now)
     start = time.perf_counter()
     steps = args.epochs * -(-len(labels) // args.batch)
     with tqdm(total=steps, desc=f"{arm}, seed {seed}", unit="batch") as bar:
@@ -131,11 +129,12 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                now = invalid(neuron_values(network), network.lif.dt)
+                ever = {path: ever[path] | now[path] for path in now}
                 bar.update()
             accuracies.append(
                 accuracy(network, data["test images"], data["test labels"], args.batch)
             )
-            ever_invalid.append(invalid(neuron_values(network), network.lif.dt))
             bar.set_postfix_str(f"test accuracy {accuracies[-1]:.2f} %")
     if arm == "reparametrised":
         print(summary(network))
@@ -153,7 +152,8 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
             path: ((after[path] - before[path]).abs() / before[path]).mean().item()
             for path in before
         },
-        "invalid": ever_invalid,
+        "invalid": {path: int(mask.sum()) for path, mask in now.items()},
+        "ever invalid": {path: int(mask.sum()) for path, mask in ever.items()},
         "before": {path: value.tolist() for path, value in before.items()},
         "after": {path: value.tolist() for path, value in after.items()},
         "seconds": time.perf_counter() - start,
@@ -162,10 +162,13 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
 
 
 def table(results: list[dict]) -> str:
-    """One line an arm: mean and standard deviation over the seeds."""
+    """One line an arm: mean and standard deviation over the seeds, invalid values seed by seed.
+
+    "ever invalid" counts the values that were invalid after any optimizer step.
+    """
     head = (
         "arm", "neuron lr", "seeds", "accuracy %", "tau_mem_inv moved %", "v_th moved %",
-        "invalid tau_mem_inv", "invalid v_th",
+        "invalid tau_mem_inv", "invalid v_th", "ever invalid",
     )  # fmt: skip
     rows = [head]
     for arm, neuron_lr in dict.fromkeys((r["arm"], r["neuron lr"]) for r in results):
@@ -178,7 +181,8 @@ def table(results: list[dict]) -> str:
                 _spread([r["accuracies"][-1] for r in group]),
                 _spread([100 * r["movement"][TAU] for r in group]),
                 _spread([100 * r["movement"][THRESHOLD] for r in group]),
-                *(", ".join(str(r["invalid"][-1][p]) for r in group) for p in (TAU, THRESHOLD)),
+                *(", ".join(str(r["invalid"][p]) for r in group) for p in (TAU, THRESHOLD)),
+                ", ".join(str(sum(r["ever invalid"].values())) for r in group),
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

@@ -67,7 +67,8 @@ def _log_least_gap(limit: float, dtype: torch.dtype) -> float:
     An eighth of the spacing of floats there: adding it leaves the value where it is, and raw
     stays finite and, next to a bound that is not 0, keeps a gradient.
     """
-    return (math.frexp(limit)[1] - _SIGNIFICANT_BITS[dtype] - 3) * math.log(2.0)
+    exponent = math.frexp(max(abs(limit), torch.finfo(dtype).tiny))[1]
+    return (exponent - _SIGNIFICANT_BITS[dtype] - 3) * math.log(2.0)
 
 
 class _OpenInterval(constraints.Constraint):
