@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrize
 
-from neuroparam.errors import AssignmentError, EvaluationError, OutOfDomainError
+from neuroparam.errors import (
+    AssignmentError,
+    EvaluationError,
+    OutOfDomainError,
+    ParametrizationError,
+    describe,
+)
 from neuroparam.parametrizations import Parametrization
 from neuroparam.scope import evaluate, transform_level
 
@@ -58,6 +64,7 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     Raises:
         OutOfDomainError: `value` leaves the domain of a map.
+        ParametrizationError: a map's `right_inverse` does not invert it.
     """
 
     path: str
@@ -65,11 +72,14 @@ class NeuronParameter(parametrize.ParametrizationList):
     gradient_seen: bool | None
 
     def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
+        self.__dict__["path"] = path  # already for errors while torch evaluates the maps
+        wanted = value.clone()  # torch puts raw into the memory of the value
         try:
             super().__init__(maps, nn.Parameter(value))
         except OutOfDomainError as error:
             raise error.at(path, " -> ".join(map(repr, maps))) from None
-        self.path = path
+        with torch.no_grad():
+            _refuse_unless_inverse(wanted, self(), self.raw, maps, path)
         # None: no backward yet; False: one came through without a gradient
         self.gradient_seen = None
 
@@ -127,6 +137,8 @@ class NeuronParameter(parametrize.ParametrizationList):
                     raw = _right_inverse(self[index], raw)
         except OutOfDomainError as error:
             raise error.at(self.path, " -> ".join(map(repr, self))) from None
+        if not bool(torch.isfinite(raw).all()):
+            raise AssignmentError(self.path, value, "its right_inverse is not finite there")
         return raw
 
     def assign(self, value: object) -> None:
@@ -158,6 +170,21 @@ class NeuronParameter(parametrize.ParametrizationList):
             if constants is not None and isinstance(link, Parametrization):
                 link.check_extra_state(constants)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _refuse_unless_inverse(
+    wanted: Tensor, value: Tensor, raw: Tensor, maps: list[nn.Module], path: str
+) -> None:
+    """Checks maps that somebody else wrote; ours refuse by themselves what they cannot hold."""
+    if all(isinstance(link, Parametrization) for link in maps):
+        return
+    close = torch.isclose(value.double(), wanted.double(), rtol=1e-2, atol=0.0)
+    if not bool((torch.isfinite(raw) & close).all()):
+        raise ParametrizationError(
+            f"{path!r}: forward(right_inverse(value)) must give the value back; for "
+            f"{describe(wanted)} the raw tensor is {describe(raw)}, and its value "
+            f"{describe(value)}. See to right_inverse in {' -> '.join(map(repr, maps))}."
+        )
 
 
 def _unchanged(saved: Tensor) -> Tensor:

@@ -202,6 +202,47 @@ def test_a_chain_is_applied_from_first_to_last() -> None:
         module.p.tau = -6.0
 
 
+class Reciprocal(nn.Module):
+    def forward(self, raw: Tensor) -> Tensor:
+        return 1 / raw
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return 1 / value
+
+
+class NoInverse(Doubled):
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value.clone()
+
+
+class ReadsWhatIsNotThere(Doubled):
+    def forward(self, raw: Tensor) -> Tensor:
+        return self.missing * raw
+
+
+@pytest.mark.parametrize(
+    ("link", "init", "error"),
+    [
+        (Reciprocal(), 0.0, errors.ParametrizationError),
+        (NoInverse(), 4.0, errors.ParametrizationError),
+        (ReadsWhatIsNotThere(), 4.0, errors.EvaluationError),
+    ],
+)
+def test_a_map_of_the_users_is_checked(link, init: float, error: type[Exception]) -> None:
+    module = FromRecord(Pair())
+    before = snapshot(module)
+    with pytest.raises(error, match=r"p\.tau"):
+        make_trainable(module, {"tau": link}, init)
+    assert_unchanged(module, before)
+
+
+def test_an_assignment_that_a_map_of_the_users_cannot_invert() -> None:
+    module = make_trainable(FromRecord(Pair()), {"tau": Reciprocal()})
+    with pytest.raises(errors.AssignmentError, match="not finite"):
+        module.p.tau = 0.0
+    assert module.p.tau == 4.0
+
+
 def test_torch_sees_a_parametrization() -> None:
     module = make_trainable(STORAGES["number"][0](), "tau")
     assert parametrize.is_parametrized(module, "tau")
