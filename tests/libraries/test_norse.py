@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -460,3 +461,37 @@ def test_every_module_of_norse_with_a_record_is_in_the_table() -> None:
     tested_apart = {"CobaLIFCell"} | {n for n in exported if n.startswith("Izhikevich")}
     assert len(exported) > 20
     assert exported - tested_apart <= MODULES.keys()
+
+
+# ----------------------------------------------------- what the guide says of Norse 1.1 itself
+
+
+def test_alpha_of_the_super_surrogate_gets_no_gradient() -> None:
+    module = make_trainable(norse.LIFRecurrentCell(N, N), "p.alpha")
+    run(module, spikes()[:1])[0].sum().backward()
+    with pytest.raises(errors.NoGradientError, match=r"p\.alpha"):
+        run(module, spikes())
+
+
+def test_the_lif_adjoint_cannot_be_reached_through_a_module() -> None:
+    module = norse.LIFCell(p=norse.LIFParameters(method="adjoint"))
+    with pytest.raises(ValueError, match="adjoint"):
+        module(spikes()[0])
+
+
+def test_one_leak_per_neuron_is_refused_by_the_modules_with_time() -> None:
+    module = make_trainable(norse.LIF(), {"v_leak": BoundedSigmoid(-1.0, 1.0)}, shape=(N,))
+    with pytest.raises((TypeError, RuntimeError)):
+        module(spikes())
+    one = make_trainable(norse.LIF(), {"v_leak": BoundedSigmoid(-1.0, 1.0)})
+    one(spikes())[0].sum().backward()
+    assert neuron_parameters(one)[0].grad.isfinite()
+
+
+@pytest.mark.parametrize("attach", [False, True])
+def test_norses_own_records_cannot_be_pickled(attach: bool) -> None:
+    module = norse.LIFCell()
+    if attach:
+        make_trainable(module, "tau_mem_inv")
+    with pytest.raises(pickle.PicklingError, match="LIFParameters"):
+        pickle.dumps(module)
