@@ -241,6 +241,8 @@ def _value_property(name: str) -> property:
     def get(module: nn.Module) -> Any:
         parametrizations = module._modules.get("parametrizations")
         if parametrizations is None or name not in parametrizations._modules:
+            if name in module.__dict__:
+                return module.__dict__[name]
             # Python goes on to __getattr__, which finds parameters and buffers
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
         parameter: Any = parametrizations._modules[name]

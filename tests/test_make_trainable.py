@@ -47,7 +47,6 @@ from tests.modules import (
 every_storage = pytest.mark.parametrize(
     ("build", "name"), STORAGES.values(), ids=list(STORAGES.keys())
 )
-TAU = {"vector parameter": torch.tensor([3.0, 4.0, 5.0])}
 INPUT = torch.linspace(-1, 2, 3)
 
 
