@@ -45,6 +45,7 @@ class _Forward:
 
 def watch_forward(module: nn.Module) -> None:
     """Evaluates once per forward of `module` from now on, and checks its gradients anew."""
+    module = module._modules.get("_orig_mod") or module  # what torch.compile has wrapped
     if _KEY not in module.__dict__:
         module.__dict__[_KEY] = _Forward(module)
     forward: _Forward = module.__dict__[_KEY]
@@ -81,9 +82,11 @@ def _leave(module: nn.Module, *_: Any) -> None:
 
 
 def _raise_if_none_came(forward: _Forward) -> None:
-    without = [p.path for p in forward.unproven if p.gradient_seen is False]
+    without = [p for p in forward.unproven if p.gradient_seen is False]
+    for parameter in without:
+        parameter.gradient_seen = None  # the cause may be mended now: the next backward tells
     if without:
-        raise NoGradientError(without, _NONE_CAME)
+        raise NoGradientError([p.path for p in without], _NONE_CAME)
     forward.unproven = [p for p in forward.unproven if p.gradient_seen is None]
 
 

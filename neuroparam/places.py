@@ -90,7 +90,7 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[Place]:
         place = by_path.get(name)
         if place is None:
             # an attribute of that very name comes before a longer path that ends in it
-            _refuse_if_present(module, name, [p.path for p in places])
+            _refuse_if_present(module, name, places)
             place = _by_ending(places, name)
         if place is None:
             missing[name] = _near(name, places)
@@ -200,7 +200,7 @@ def _near(name: str, places: list[Place]) -> list[str]:
     return list(dict.fromkeys(ends[match] for match in near))[:3]
 
 
-def _refuse_if_present(module: nn.Module, name: str, paths: list[str]) -> None:
+def _refuse_if_present(module: nn.Module, name: str, places: list[Place]) -> None:
     """Says why a name that does mean something has no place to train."""
     prefix, _, attribute = name.rpartition(".")
     owner: Any = module
@@ -211,7 +211,10 @@ def _refuse_if_present(module: nn.Module, name: str, paths: list[str]) -> None:
         value = getattr(owner, attribute, None)
     except Exception:  # a property may do anything; then there is nothing to say of its value
         pass
+    if any(p.value is value and p.path.endswith(f".{name}") for p in places):
+        return  # a wrapper, such as torch.compile's, passes on what it wraps
     on_class = getattr(type(owner), attribute, None)
+    paths = [place.path for place in places]
     beside = f"{prefix}." if prefix else ""
     stored = [p for p in paths if p.startswith(f"{name}.")]
     stored = stored or [p for p in paths if p.startswith(beside) and "." not in p[len(beside) :]]

@@ -72,6 +72,12 @@ class Record(nn.Module):
             object.__setattr__(record, name, value)
         return record
 
+    def extra_repr(self) -> str:
+        """The plain fields, with their values; the others are printed as children."""
+        plain = {**self.__dict__, **self._parameters, **self._buffers}
+        shown = (f"{name}={plain[name]}" for name in self.field_names if name in plain)
+        return ", ".join((self.record_type.__name__, *shown))
+
     def __iter__(self) -> Iterator[Any]:
         return (getattr(self, name) for name in self.field_names)
 

@@ -34,6 +34,15 @@ def test_one_graph_one_evaluation() -> None:
     assert sum("log1p" in name for name in called) == 1
 
 
+def test_attaching_to_a_compiled_module() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(FromRecord(Pair(), 5), backend="eager")
+    make_trainable(compiled, "p.tau")
+    compiled(INPUT).sum().backward()
+    (raw,) = neuron_parameters(compiled)
+    assert raw.grad.abs() > 0
+
+
 def test_values_and_gradients_equal_and_nothing_recompiles() -> None:
     torch._dynamo.reset()
     module, counter = build(), CompileCounter()

@@ -115,6 +115,19 @@ def test_a_gradient_that_comes_as_none_raises_at_the_next_forward() -> None:
     assert caught.value.paths == ["rate"]
 
 
+def test_once_mended_it_goes_on() -> None:
+    module = make_trainable(Reads(lambda m, x: DropsGradient.apply(x, m.rate)), "rate")
+    module(INPUT).sum().backward()
+    with pytest.raises(errors.NoGradientError):
+        module(INPUT)
+    module(INPUT).sum().backward()
+    with pytest.raises(errors.NoGradientError):
+        module(INPUT)
+    module.use = lambda m, x: x * m.rate
+    for _ in range(3):
+        module(INPUT).sum().backward()
+
+
 def test_a_gradient_that_comes_by_another_way_is_enough() -> None:
     module = make_trainable(Reads(lambda m, x: DropsGradient.apply(x, m.rate) + m.rate), "rate")
     for _ in range(3):
