@@ -96,7 +96,7 @@ def _constant(owner: object, name: str, value: object) -> float:
         )
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ParametrizationError(
             f"{type(owner).__name__}({name}=...) must be one finite number, got {value!r}."
         ) from error
@@ -105,6 +105,10 @@ def _constant(owner: object, name: str, value: object) -> float:
             f"{type(owner).__name__}({name}=...) must be finite, got {number}."
         )
     return number
+
+
+def _is_positive(number: object) -> bool:
+    return isinstance(number, float) and 0.0 < number < math.inf
 
 
 class Parametrization(nn.Module):
@@ -206,16 +210,21 @@ class Parametrization(nn.Module):
         }
 
     def check_extra_state(self, state: dict[str, Any]) -> None:
-        """Raises unless a checkpoint's constants agree with those that the user gave.
+        """Raises unless a checkpoint's constants can be adopted, or agree with the user's.
 
         Raises:
-            CheckpointError: another parametrization, or other constants.
+            CheckpointError: another parametrization, other constants, or a fitted constant that
+                is missing or makes no sense.
         """
         mine = self.get_extra_state()
         differing = sorted(
             name
             for name in mine.keys() | state.keys()
-            if name not in self._fitted and mine.get(name) != state.get(name)
+            if (
+                not _is_positive(state.get(name))
+                if name in self._fitted
+                else mine.get(name) != state.get(name)
+            )
         )
         if differing:
             raise CheckpointError(
@@ -349,8 +358,8 @@ class ExpScaledLog(Parametrization):
     * Weight decay pulls the value to the reference.
     * Limits: for every finite raw the value stays a positive normal number of its dtype, and
       value * max(1, scale) below the largest finite one; beyond, the gradient is 0. The
-      round trip value -> raw -> value has a relative error of about
-      eps * (1 + |log(value / reference)|) / 2. Half precision is computed in float32, but raw
+      round trip value -> raw -> value has a relative error of at most
+      eps * (2 + 1.5 * |log(value / reference)|). Half precision is computed in float32, but raw
       itself then carries 8 (bfloat16) or 11 (float16) bits: keep raw in float32.
 
     Source: the logarithmic parametrization of positive scale parameters, as in LRU (Orvieto et

@@ -353,6 +353,18 @@ def test_extra_state_adopts_fitted_and_refuses_other_given_constants() -> None:
         Softplus(scale=20.0).load_state_dict(trained.state_dict())
 
 
+@pytest.mark.parametrize("scale", [None, "10", math.nan, -1.0, 0.0, math.inf])
+def test_extra_state_that_makes_no_sense_is_refused(scale) -> None:
+    fresh = Softplus()
+    for state in (
+        {"parametrization": "Softplus", "lower": 0.0, "scale": scale},
+        {"parametrization": "Softplus", "lower": 0.0},
+    ):
+        with pytest.raises(CheckpointError, match="scale="):
+            fresh.set_extra_state(state)
+    assert fresh.scale is None
+
+
 # ----------------------------------------------------------------------------- half precision
 
 
@@ -394,6 +406,7 @@ def test_half_precision_is_computed_in_float32(
         lambda: Softplus(scale="1"),
         lambda: Softplus(scale=torch.ones(2)),
         lambda: Softplus(scale=True),
+        lambda: Softplus(lower=10**400),
         lambda: ExpScaledLog(scale=0.0),
         lambda: ExpScaledLog(scale=-1.0),
         lambda: ExpScaledLog(reference=0.0),
