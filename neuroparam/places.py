@@ -20,6 +20,7 @@ from neuroparam.errors import (
     TiedParameterError,
     UnknownNameError,
 )
+from neuroparam.names import is_pattern, matches, specificity
 from neuroparam.records import Record, fields_of, is_record
 
 __all__ = ["Kind", "Place", "find_places"]
@@ -68,50 +69,64 @@ class Place:
         return self.fields[-1] if self.fields else self.attribute
 
 
-def find_places(module: nn.Module, names: Iterable[str]) -> list[Place]:
-    """The place that each name means.
+def find_places(module: nn.Module, names: Iterable[str]) -> list[tuple[str, Place]]:
+    """The places that the names mean, each with the name that counts for it.
 
     Args:
         module: where to search.
-        names: each a dotted path, or the end of one that fits a single place.
+        names: each a dotted path, the end of one that fits a single place, or a pattern, which
+            may fit many. Where several fit one place, the most specific one counts.
 
     Raises:
         UnknownNameError: some names match nothing (all of them are listed).
-        AmbiguousNameError: a short name fits several places.
+        AmbiguousNameError: a short name fits several places, or several names fit one place
+            equally well.
         NotTrainableError: a name means something that cannot be trained.
         AlreadyTrainableError: a place is parametrized already.
         TiedParameterError: a place holds a Parameter that other places hold too.
     """
     places = list(_survey(module))
     by_path = {place.path: place for place in places}
-    found: list[Place] = []
+    claims: dict[object, tuple[Place, list[str]]] = {}
     missing: dict[str, list[str]] = {}
     for name in names:
-        place = by_path.get(name)
-        if place is None:
+        if is_pattern(name):
+            found = _by_pattern(places, name)
+        elif name in by_path:
+            found = [by_path[name]]
+        else:
             # an attribute of that very name comes before a longer path that ends in it
             _refuse_if_present(module, name, places)
-            place = _by_ending(places, name)
-        if place is None:
+            found = _by_ending(places, name)
+        if not found:
             missing[name] = _near(name, places)
-        else:
-            found.append(place)
+        for place in found:
+            claims.setdefault(place.identity, (place, []))[1].append(name)
     if missing:
         raise UnknownNameError(
             f"{type(module).__name__} has no value named",
             missing,
             [p.path for p in _offered(places)],
         )
+    chosen = [(_most_specific(claimed, place), place) for place, claimed in claims.values()]
     holders: dict[int, dict[object, str]] = {}
     for place in reversed(places):
         if place.kind is Kind.PARAMETER:
             holders.setdefault(id(place.value), {})[place.identity] = place.path
-    for place in found:
+    for _, place in chosen:
         _refuse_if_unfit(place)
         tied = holders.get(id(place.value), {})
         if len(tied) > 1:
             raise TiedParameterError(place.path, sorted(tied.values()))
-    return found
+    return chosen
+
+
+def _most_specific(names: list[str], place: Place) -> str:
+    best = max(map(specificity, names))
+    chosen = [name for name in names if specificity(name) == best or not is_pattern(name)]
+    if len(chosen) > 1:
+        raise AmbiguousNameError(place.path, chosen)
+    return chosen[0]
 
 
 def _survey(module: nn.Module) -> Iterator[Place]:
@@ -186,11 +201,16 @@ def _offered(places: list[Place]) -> list[Place]:
     return sorted(floating, key=lambda p: isinstance(p.value, Tensor) and p.value.ndim > 1)
 
 
-def _by_ending(places: list[Place], name: str) -> Place | None:
-    fitting = {p.identity: p for p in reversed(places) if p.path.endswith(f".{name}")}
+def _by_pattern(places: list[Place], pattern: str) -> list[Place]:
+    fitting = {p.identity: p for p in reversed(places) if matches(p.path, pattern)}
+    return list(reversed(fitting.values()))
+
+
+def _by_ending(places: list[Place], name: str) -> list[Place]:
+    fitting = _by_pattern(places, name)
     if len(fitting) > 1:
-        raise AmbiguousNameError(name, sorted(p.path for p in fitting.values()))
-    return next(iter(fitting.values()), None)
+        raise AmbiguousNameError(name, sorted(p.path for p in fitting))
+    return fitting
 
 
 def _near(name: str, places: list[Place]) -> list[str]:
@@ -211,7 +231,7 @@ def _refuse_if_present(module: nn.Module, name: str, places: list[Place]) -> Non
         value = getattr(owner, attribute, None)
     except Exception:  # a property may do anything; then there is nothing to say of its value
         pass
-    if any(p.value is value and p.path.endswith(f".{name}") for p in places):
+    if any(p.value is value and matches(p.path, name) for p in places):
         return  # a wrapper, such as torch.compile's, passes on what it wraps
     on_class = getattr(type(owner), attribute, None)
     paths = [place.path for place in places]

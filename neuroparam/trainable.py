@@ -30,6 +30,7 @@ from neuroparam.errors import (
 from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
 from neuroparam.libraries import default_parametrization
+from neuroparam.names import is_pattern, matches
 from neuroparam.parametrizations import Parametrization
 from neuroparam.places import Place, find_places
 from neuroparam.records import Record
@@ -59,8 +60,10 @@ def make_trainable(
     Args:
         module: the module, or a whole network; it is changed in place.
         names: a name, several names, or a mapping name -> parametrization. A name is a dotted
-            path (`"lif.p.tau_mem_inv"`) or the end of one that fits a single place
-            (`"tau_mem_inv"`). Without a parametrization, a value gets the one that is right
+            path (`"lif.p.tau_mem_inv"`), the end of one that fits a single place
+            (`"tau_mem_inv"`), or a pattern for many (`"lif*.p.tau_mem_inv"`, `"*.beta"`); where
+            several fit, a plain name counts before a pattern, and the pattern with more letters
+            before the one with fewer. Without a parametrization, a value gets the one that is right
             for its library, otherwise `ExpScaledLog()`. A list of parametrizations is applied
             from first to last. An instance is a recipe: each value gets a copy of its own.
         init: the initial value, in the unit in which the module stores it: None (the present
@@ -106,13 +109,11 @@ def make_trainable(
     _refuse_unsupported(module)
     chains = _as_chains(names)
     places = find_places(module, chains)
-    _refuse_duplicates(list(chains), places)
     inits = _per_name(init, list(chains), "init")
     shapes = _per_name(shape, list(chains), "shape")
 
     prepared = [
-        _prepare(module, place, chain, inits[name], shapes[name])
-        for (name, chain), place in zip(chains.items(), places, strict=True)
+        _prepare(module, place, chains[name], inits[name], shapes[name]) for name, place in places
     ]
     # everything that can be refused has been; from here on the module changes
     for place, parameter in prepared:
@@ -207,14 +208,6 @@ def _as_chain(name: str, chain: Any) -> list[nn.Module] | None:
     return links
 
 
-def _refuse_duplicates(names: list[str], places: list[Place]) -> None:
-    seen: dict[object, str] = {}
-    for name, place in zip(names, places, strict=True):
-        other = seen.setdefault(place.identity, name)
-        if other != name:
-            raise AmbiguousNameError(place.path, [other, name])
-
-
 def _per_name(given: Any, names: list[str], argument: str) -> dict[str, Any]:
     """An argument that is one thing for all names, or a mapping from names."""
     if not isinstance(given, Mapping):
@@ -298,25 +291,24 @@ def _attached_by_name(module: nn.Module, names: str | Iterable[str] | None) -> l
     everything = list(attached(module))
     if names is None:
         return everything
-    found: list[Attached] = []
+    found: set[str] = set()
     missing: dict[str, Sequence[str]] = {}
     for name in [names] if isinstance(names, str) else list(names):
         fitting = [a for a in everything if a.path == name] or [
-            a for a in everything if a.path.endswith(f".{name}")
+            a for a in everything if matches(a.path, name)
         ]
-        if len(fitting) > 1:
+        if len(fitting) > 1 and not is_pattern(name):
             raise AmbiguousNameError(name, [a.path for a in fitting])
-        if fitting:
-            found.append(fitting[0])
-        else:
-            missing[str(name)] = ()
+        found.update(a.path for a in fitting)
+        if not fitting:
+            missing[name] = ()
     if missing:
         raise UnknownNameError(
             f"{type(module).__name__} has no trainable value named",
             missing,
             [a.path for a in everything],
         )
-    return list({a.path: a for a in found}.values())
+    return [a for a in everything if a.path in found]
 
 
 def _detach(found: Attached) -> None:
