@@ -233,6 +233,12 @@ def test_a_negative_threshold_needs_bounds() -> None:
     # g_e twice from the old state), so a silent network gives these a gradient of zero
     assert excitatory.grad is not None
     assert inhibitory.grad is not None
+    with torch.no_grad():
+        module.recurrent_weights.zero_()
+    module.zero_grad()
+    run(module, spikes(), None)[1].v.sum().backward()
+    assert (excitatory.grad == 0).all()
+    assert (inhibitory.grad == 0).all()
     module.p.v_thresh = -20.0
     fixed = make_fixed(module)
     assert type(fixed.p) is CobaLIFParameters
