@@ -280,7 +280,10 @@ def main() -> None:
         figure = distributions(
             {path: torch.tensor(value) for path, value in result["before"].items()},
             {path: torch.tensor(value) for path, value in result["after"].items()},
-            labels={TAU: "membrane rate tau_mem_inv (1/s)", THRESHOLD: "threshold v_th"},
+            labels={
+                TAU: "membrane rate tau_mem_inv (1/s)",
+                THRESHOLD: "threshold v_th (membrane unit)",
+            },
         )
         picture = args.out / f"{result['dataset']}-{result['arm']}.png"
         figure.savefig(picture, dpi=200)

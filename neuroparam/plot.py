@@ -62,7 +62,7 @@ def distributions(
     # not pyplot: a figure of its own leaves no global state behind and needs no display
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.4 * len(before), 2.7), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(before), 2.9), layout="constrained")
     panels = figure.subplots(1, len(before), squeeze=False)[0]
     for axes, path in zip(panels, before, strict=True):
         in_ms = path in rates_in_ms
@@ -70,7 +70,9 @@ def distributions(
         pair = [_numbers(side[path], path, in_ms) for side in (before, after)]
         _histograms(axes, pair[0], pair[1], label, bins)
     panels[0].set_ylabel("number of neurons")
-    panels[-1].legend(frameon=False, fontsize="small")
+    # beside the panels: inside it would cover bars
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
@@ -83,6 +85,8 @@ def _numbers(value: Tensor, path: str, in_ms: bool) -> Tensor:
 
 
 def _histograms(axes: Axes, before: Tensor, after: Tensor, label: str, bins: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     both = torch.cat([before, after])
     low, high = both.min().item(), both.max().item()
     if low == high:  # one constant: a bin around it
@@ -94,4 +98,5 @@ def _histograms(axes: Axes, before: Tensor, after: Tensor, label: str, bins: int
     )
     axes.set_xlabel(label)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))  # it counts neurons
     axes.margins(x=0.02)

@@ -92,7 +92,7 @@ def test_the_picture_shows_both_distributions() -> None:
     bars = [(p.get_x(), p.get_height()) for p in tau.patches[:10] if p.get_height()]
     assert [height for _, height in bars] == [1, 1]
     assert tau.patches[0].get_x() == pytest.approx(2.5)
-    assert [text.get_text() for text in threshold.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "before training",
         "after training",
     ]
