@@ -86,7 +86,9 @@ class NeuronParameter(parametrize.ParametrizationList):
     @property
     def raw(self) -> nn.Parameter:
         """The unconstrained Parameter that the optimizer trains."""
-        return self._parameters["original"]  # type: ignore[return-value]
+        raw = self._parameters["original"]
+        assert raw is not None
+        return raw
 
     @property
     def last(self) -> nn.Module:

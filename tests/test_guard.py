@@ -132,6 +132,7 @@ def test_a_gradient_that_comes_by_another_way_is_enough() -> None:
     module = make_trainable(Reads(lambda m, x: DropsGradient.apply(x, m.rate) + m.rate), "rate")
     for _ in range(3):
         module(INPUT).sum().backward()
+    torch.testing.assert_close(neuron_parameters(module)[0].grad, torch.tensor(3 * 3 * 0.5))
 
 
 def test_a_backward_for_other_tensors_only_proves_nothing() -> None:
@@ -139,12 +140,17 @@ def test_a_backward_for_other_tensors_only_proves_nothing() -> None:
     for _ in range(3):
         torch.autograd.grad(module(INPUT).sum(), module.weight)
         module(INPUT).sum().backward(inputs=[module.weight])
+    assert neuron_parameters(module)[0].grad is None
+    module(INPUT).sum().backward()
+    assert neuron_parameters(module)[0].grad is not None
 
 
 def test_a_frozen_parameter_needs_no_gradient() -> None:
     module = make_trainable(Reads(lambda m, x: x), "rate")
-    neuron_parameters(module)[0].requires_grad_(False)
+    (raw,) = neuron_parameters(module)
+    raw.requires_grad_(False)
     module(INPUT).sum().backward()
+    assert raw.grad is None
 
 
 def test_silent_neurons_are_no_error() -> None:
