@@ -26,6 +26,9 @@ from neuroparam.records import Record, fields_of, is_record
 __all__ = ["Kind", "Place", "find_places"]
 
 
+_SCRIPTED = ("it lives in a ScriptModule", "Attach before torch.jit.script, or do not script.")
+
+
 class Kind(enum.Enum):
     """How a value is stored."""
 
@@ -240,9 +243,7 @@ def _refuse_if_present(module: nn.Module, name: str, places: list[Place]) -> Non
     stored = stored or [p for p in paths if p.startswith(beside) and "." not in p[len(beside) :]]
     instead = f"Name a stored value instead: {', '.join(stored[:12]) or 'there is none'}."
     if isinstance(owner, torch.jit.ScriptModule) and value is not None:
-        raise NotTrainableError(
-            name, "it lives in a ScriptModule", "Attach before torch.jit.script, or do not script."
-        )
+        raise NotTrainableError(name, *_SCRIPTED)
     if isinstance(owner, nn.Module) and hasattr(type(on_class), "__set__"):
         raise NotTrainableError(
             name, f"it is a property of {type(owner).__name__}, computed from other values", instead
@@ -275,11 +276,7 @@ def _refuse_if_unfit(place: Place) -> None:
         whose = maps if isinstance(value, NeuronParameter) else f"torch ({maps})"
         raise AlreadyTrainableError(place.path, whose)
     if isinstance(place.owner, torch.jit.ScriptModule):
-        raise NotTrainableError(
-            place.path,
-            "it lives in a ScriptModule",
-            "Attach before torch.jit.script, or do not script.",
-        )
+        raise NotTrainableError(place.path, *_SCRIPTED)
     if not isinstance(getattr(place.owner, "parametrizations", nn.ModuleDict()), nn.ModuleDict):
         raise NotTrainableError(
             place.path,

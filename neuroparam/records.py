@@ -60,10 +60,10 @@ class Record(nn.Module):
 
     def rebuild(self) -> Any:
         """The record with the present values, in its own type."""
-        values = {}
-        for name in self.field_names:
-            value = getattr(self, name)
-            values[name] = value.rebuild() if isinstance(value, Record) else value
+        values = {
+            name: value.rebuild() if isinstance(value, Record) else value
+            for name, value in self._asdict().items()
+        }
         if issubclass(self.record_type, tuple):
             return self.record_type(**values)
         # not the constructor: it may compute, refuse, or take other arguments than its fields
