@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,8 +21,12 @@ from neuroparam.errors import (
     ParametrizationError,
     describe,
 )
+from neuroparam.libraries import Known, known, wrapped_attributes
 from neuroparam.parametrizations import Parametrization
+from neuroparam.quantities import Quantity
+from neuroparam.records import neuron_at
 from neuroparam.scope import evaluate, transform_level
+from neuroparam.units import UnitMap, bounds_of
 
 __all__ = [
     "Attached",
@@ -30,6 +35,7 @@ __all__ = [
     "add_parameter",
     "attached",
     "is_attached",
+    "parts",
     "remove_parameter",
 ]
 
@@ -92,8 +98,25 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     @property
     def last(self) -> nn.Module:
-        """The map that yields the value, whose domain is the value's."""
+        """The map that yields the value."""
         return self[len(self) - 1]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The open interval of valid values."""
+        return bounds_of(self)
+
+    @property
+    def unit(self) -> UnitMap | None:
+        """The map from the physical to the stored unit, if there is one."""
+        return self.last if isinstance(self.last, UnitMap) else None
+
+    def physical(self) -> Tensor:
+        """The value before the unit map: a time constant in seconds."""
+        value: Tensor = self.raw
+        for index in range(len(self) - (self.unit is not None)):
+            value = self[index](value)
+        return value
 
     def received(self, gradient: Tensor | None) -> None:
         """Notes what a backward pass brought to the value."""
@@ -214,14 +237,36 @@ class Attached(NamedTuple):
     owner: nn.Module
     name: str
     parameter: NeuronParameter
+    neuron: nn.Module
+
+    @property
+    def known(self) -> Known | None:
+        """What the catalogue says of it."""
+        rule = known(self.neuron, self.name)
+        return rule if isinstance(rule, Known) else None
+
+    @property
+    def quantity(self) -> Quantity | None:
+        """The physical quantity that it is, if the catalogue knows one."""
+        return None if self.known is None else self.known.quantity
 
 
 def attached(module: nn.Module) -> Iterator[Attached]:
     """Every value attached anywhere in a module, with its path from there."""
-    for prefix, owner in module.named_modules():
+    modules = dict(nn.Module.named_modules(module))
+    for prefix, owner in modules.items():
         for name, parameter in _parametrizations(owner).items():
             if isinstance(parameter, NeuronParameter):
-                yield Attached(f"{prefix}.{name}" if prefix else name, owner, name, parameter)
+                path = f"{prefix}.{name}" if prefix else name
+                yield Attached(path, owner, name, parameter, neuron_at(modules, prefix))
+
+
+def parts(module: nn.Module) -> list[nn.Module]:
+    """A module and all modules below it.
+
+    Not `module.modules()`, which Rockpool replaces by a method of its own.
+    """
+    return [part for _, part in nn.Module.named_modules(module)]
 
 
 def is_attached(module: nn.Module) -> bool:
@@ -289,6 +334,30 @@ class _SharedClass(type):
             super().__delattr__(name)
 
 
+def _wrapped_property(name: str, wrap: Callable[[Any], Any]) -> property:
+    """Reads a plain attribute through a function of the catalogue."""
+
+    def get(module: nn.Module) -> Any:
+        stored = module.__dict__
+        return wrap(stored[name] if name in stored else nn.Module.__getattr__(module, name))
+
+    def set_(module: nn.Module, value: Any) -> None:
+        module._modules.pop(name, None)
+        module.__dict__[name] = value
+
+    return property(get, set_)
+
+
+def _detached(value: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tensor with a history in a module's state, and a copy without."""
+    if isinstance(value, Tensor):
+        if value.grad_fn is not None:
+            yield value, value.detach().clone()
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _detached(item)
+
+
 _classes: weakref.WeakValueDictionary[tuple[type, frozenset[str]], type] = (
     weakref.WeakValueDictionary()
 )
@@ -324,6 +393,18 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
                         parameter[index].state_dict(destination=state_dict, prefix=f"{key}.")
         plain._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
 
+    def deepcopy(self: nn.Module, memo: dict[int, Any]) -> Any:
+        # not the library's own, which may go through its constructor; and with the states of
+        # the last forward detached, since tensors with a history are not copied
+        for part in (*self._buffers.values(), *self.__dict__.values()):
+            memo.update((id(tensor), plainly) for tensor, plainly in _detached(part))
+        recipe: Any = self.__reduce_ex__(4)
+        make, args, state, *_ = recipe
+        made: Any = make(*args)
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(state, memo))
+        return made
+
     def reduce_ex(self: nn.Module, protocol: Any) -> Any:
         make, args, *rest = plain.__reduce_ex__(self, protocol)
         if make is copyreg.__newobj__:  # type: ignore[attr-defined]
@@ -333,13 +414,17 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
     kind: Any = _SharedClass
     if type(plain) is not type:
         kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
+    wrapped, methods = wrapped_attributes(plain)
     body: dict[str, Any] = {
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
+        "__deepcopy__": deepcopy,
         "__reduce_ex__": reduce_ex,
         "_load_from_state_dict": load,
         "_neuroparam_plain_class": plain,
         "register_parameter": register_parameter,
+        **methods,
+        **{name: _wrapped_property(name, wrap) for name, wrap in wrapped.items()},
         **{name: _value_property(name) for name in names},
     }
     made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)

@@ -22,6 +22,7 @@ __all__ = [
     "OutOfDomainError",
     "ParametrizationError",
     "TiedParameterError",
+    "TimeStepError",
     "UnknownNameError",
     "UnsupportedModuleError",
 ]
@@ -219,6 +220,18 @@ class TiedParameterError(NeuroparamError, ValueError):
             f"one neuron module in both places, give each its own Parameter "
             f"(nn.Parameter(tied.detach().clone())), or delete the one that is not needed."
         )
+
+
+class TimeStepError(NeuroparamError, ValueError):
+    """The time step of the simulation is needed, or contradicts a module's own.
+
+    Attributes:
+        path: the place whose value depends on it.
+    """
+
+    def __init__(self, path: str, problem: str):
+        self.path = path
+        super().__init__(f"{path!r}: {problem}")
 
 
 class InitialValueError(NeuroparamError, ValueError):

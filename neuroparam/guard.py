@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from neuroparam.attachment import Attached, NeuronParameter, attached, is_attached
+from neuroparam.attachment import Attached, NeuronParameter, attached, is_attached, parts
 from neuroparam.errors import NoGradientError
 from neuroparam.scope import close_scope, is_open, open_scope, transform_level
 
@@ -55,7 +55,7 @@ def watch_forward(module: nn.Module) -> None:
 
 def release_forward(module: nn.Module) -> None:
     """Undoes `watch_forward` on every part of a module where nothing is attached any more."""
-    for part in module.modules():
+    for part in parts(module):
         if _KEY not in part.__dict__:
             continue
         if is_attached(part):
@@ -149,7 +149,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _state(module: nn.Module) -> Iterator[Tensor]:
     """Tensors that the modules keep for the next time step: a way on which gradients flow."""
-    for part in module.modules():
+    for part in parts(module):
         yield from (buffer for buffer in part._buffers.values() if buffer is not None)
         yield from _tensors([v for k, v in part.__dict__.items() if not k.startswith("_")])
 

@@ -2,25 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuroparam.attachment import attached
+from neuroparam.attachment import Attached, NeuronParameter, attached
+from neuroparam.libraries import Known, step_of
 from neuroparam.parametrizations import Parametrization
+from neuroparam.places import candidates
+from neuroparam.quantities import Quantity
+from neuroparam.steps import unit_of
+from neuroparam.units import WithStep
 
-__all__ = ["neuron_parameters", "param_groups", "summary", "values"]
+__all__ = [
+    "Candidate",
+    "Candidates",
+    "find",
+    "neuron_parameters",
+    "param_groups",
+    "summary",
+    "values",
+]
 
 
-def values(module: nn.Module) -> dict[str, Tensor]:
-    """The present values of all attached parameters.
+@dataclass(frozen=True)
+class Candidate:
+    """One value that could be trained, or is.
+
+    Attributes:
+        path: its name for `make_trainable`.
+        storage: how the module stores it: "parameter", "buffer", "tensor attribute", "number",
+            or "attached".
+        value: the present value; a copy without gradient.
+        meaning: what it is, where the catalogue knows.
+        unit: the unit in which the module stores it, where the catalogue knows.
+        quantity: the physical quantity that it is, where the catalogue knows.
+    """
+
+    path: str
+    storage: str
+    value: Tensor
+    meaning: str
+    unit: str
+    quantity: Quantity | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return tuple(self.value.shape)
+
+
+class Candidates(list[Candidate]):
+    """A list of candidates that prints as a table."""
+
+    def __str__(self) -> str:
+        rows = [(c.path, c.storage, str(c.shape), _span(c.value), c.unit, c.meaning) for c in self]
+        return _table(("name", "storage", "shape", "value", "unit", "meaning"), rows)
+
+    __repr__ = __str__
+
+
+def find(module: nn.Module) -> Candidates:
+    """What could be trained in a module, and what is trained already.
+
+    Of a module of a library in the catalogue, these are the parameters that the catalogue knows
+    to train; of any other module, every floating-point number and vector that it stores.
+
+    Args:
+        module: a module or a whole network.
+
+    Returns:
+        A list of `Candidate`, which prints as a table.
+
+    Examples:
+        >>> import torch
+        >>> from neuroparam import find
+        >>> class Leaky(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.tau, self.threshold = 20.0, torch.ones(3)
+        >>> print(find(torch.nn.Sequential(torch.nn.Linear(2, 3), Leaky())))
+        name         storage           shape  value
+        1.tau        number            ()        20
+        1.threshold  tensor attribute  (3,)       1
+    """
+    found = Candidates()
+    for place in candidates(module):
+        value = place.value
+        with torch.no_grad():
+            value = value() if isinstance(value, NeuronParameter) else torch.as_tensor(value)
+        rule = place.known if isinstance(place.known, Known) else None
+        found.append(
+            Candidate(
+                path=place.path,
+                storage=place.kind.value,
+                value=value.detach().clone(),
+                meaning=rule.meaning if rule else "",
+                unit=rule.unit if rule else "",
+                quantity=rule.quantity if rule else None,
+            )
+        )
+    return found
+
+
+def values(
+    module: nn.Module, quantity: Quantity | None = None, *, dt: float | None = None
+) -> dict[str, Tensor]:
+    """The present values of all attached parameters, or of one quantity.
 
     Args:
         module: a module with attached parameters.
+        quantity: only the values of this quantity, in its unit: time constants in seconds.
+        dt: the time step of the simulation in seconds, needed for a quantity that was attached
+            by its path in a library without a time step of its own.
 
     Returns:
-        Path -> value in the unit in which the module stores it; a copy without gradient.
+        Path -> value, in the unit in which the module stores it or in that of the quantity; a
+        copy without gradient.
+
+    Raises:
+        TimeStepError: `dt` is needed, or contradicts the module's own.
 
     Examples:
         >>> import torch
@@ -31,7 +135,23 @@ def values(module: nn.Module) -> dict[str, Tensor]:
         {'tau': tensor(20.)}
     """
     with torch.no_grad():
-        return {a.path: a.parameter().detach().clone() for a in attached(module)}
+        if quantity is None:
+            return {a.path: a.parameter().detach().clone() for a in attached(module)}
+        return {
+            a.path: _as_quantity(a, dt).detach().clone()
+            for a in attached(module)
+            if a.quantity is quantity
+        }
+
+
+def _as_quantity(a: Attached, dt: float | None) -> Tensor:
+    """The value in the unit of its quantity."""
+    if a.parameter.unit is not None:
+        return a.parameter.physical()
+    assert a.known is not None
+    unit = unit_of(a.path, a.neuron, a.known, dt)
+    value = a.parameter()
+    return value if unit is None else unit.right_inverse(value.double()).to(value.dtype)
 
 
 def neuron_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -88,7 +208,7 @@ def param_groups(
     groups: list[dict[str, Any]] = [
         {
             "name": "weights",
-            "params": [p for p in module.parameters() if id(p) not in own],
+            "params": [p for p in nn.Module.parameters(module) if id(p) not in own],
             "lr": lr,
             "weight_decay": weight_decay,
         },
@@ -110,7 +230,9 @@ def summary(module: nn.Module) -> str:
 
     Returns:
         A table with a line per value: path, parametrization, shape, minimum, median and
-        maximum of the value, its domain, and how many entries lie inside.
+        maximum of the value and its unit, its domain, how many entries lie inside, and, where
+        the time step is known, the time constant that it means. Columns with nothing to say
+        are left out.
 
     Examples:
         >>> import torch
@@ -121,32 +243,63 @@ def summary(module: nn.Module) -> str:
         name  parametrization                        shape  min  median  max  domain    inside
         tau   ExpScaledLog(scale=1, reference=20)    ()      20      20   20  (0, inf)     1/1
     """
-    header = ("name", "parametrization", "shape", "min", "median", "max", "domain", "inside")
-    rows: list[tuple[str, ...]] = [header]
     present = values(module)
-    for a in attached(module):
-        value = present[a.path]
-        last = a.parameter.last
-        inside, domain = int(torch.isfinite(value).sum()), ""
-        if isinstance(last, Parametrization):
-            domain = last.domain_in_words()
-            inside = int((~last.outside(value)).sum())
-        rows.append(
-            (
-                a.path,
-                " -> ".join(repr(link) for link in a.parameter),
-                str(tuple(value.shape)),
-                *(f"{s.item():.4g}" for s in (value.min(), value.median(), value.max())),
-                domain,
-                f"{inside}/{value.numel()}",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    numeric = {3, 4, 5, 7}
+    rows = [_summarised(a, present[a.path]) for a in attached(module)]
+    header = ("name", "parametrization", "shape", "min", "median", "max", "unit", "domain")
+    return _table((*header, "inside", "time constant"), rows)
+
+
+def _summarised(a: Attached, value: Tensor) -> tuple[str, ...]:
+    last = a.parameter.last
+    inside, domain = int(torch.isfinite(value).sum()), ""
+    if isinstance(last, Parametrization):
+        low, high = a.parameter.bounds
+        domain = f"({low:g}, {high:g})"
+        inside = int((~last.outside(value)).sum())
+    return (
+        a.path,
+        " -> ".join(repr(link) for link in a.parameter),
+        str(tuple(value.shape)),
+        *(f"{s.item():.4g}" for s in (value.min(), value.median(), value.max())),
+        a.known.unit if a.known else "",
+        domain,
+        f"{inside}/{value.numel()}",
+        _time_constant(a),
+    )
+
+
+def _time_constant(a: Attached) -> str:
+    """The time constant in ms, where it takes no time step that nobody has given."""
+    if a.known is None or a.known.quantity not in (Quantity.TAU_MEM, Quantity.TAU_SYN):
+        return ""
+    stored_as = a.known.stored_as
+    needs_step = stored_as is not None and issubclass(stored_as, WithStep)
+    if needs_step and a.parameter.unit is None and step_of(a.neuron) is None:
+        return ""
+    with torch.no_grad():
+        return f"{_span(_as_quantity(a, None) * 1e3)} ms"
+
+
+def _span(value: Tensor) -> str:
+    """A value in a few characters: its only number, or the smallest and the largest."""
+    if value.numel() == 0:
+        return ""
+    low, high = value.min().item(), value.max().item()
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+
+
+_RIGHT = {"min", "median", "max", "inside", "value", "time constant"}
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned text, without the columns in which nothing stands."""
+    kept = [n for n in range(len(header)) if not rows or any(row[n] for row in rows)]
+    lines = [[line[n] for n in kept] for line in (header, *rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(kept))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if column in numeric else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for name, cell, width in zip(lines[0], line, widths, strict=True)
         ).rstrip()
-        for row in rows
+        for line in lines
     )

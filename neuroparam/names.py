@@ -1,11 +1,16 @@
-"""Names and patterns of dotted paths. Knows strings only."""
+"""Names and patterns of dotted paths, and which of them says more."""
 
 from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from typing import TypeAlias
 
-__all__ = ["is_pattern", "matches", "specificity"]
+from neuroparam.quantities import Quantity
+
+__all__ = ["Name", "is_pattern", "matches", "specificity"]
+
+Name: TypeAlias = "str | Quantity"
 
 _WILD = re.compile(r"\*|\?|\[[^]]*\]")
 
@@ -32,10 +37,12 @@ def matches(path: str, name: str) -> bool:
     return fnmatchcase(path, name) or fnmatchcase(path, f"*.{name}")
 
 
-def specificity(name: str) -> tuple[bool, int]:
+def specificity(name: Name) -> tuple[int, int]:
     """Sorts names by how much they say: a plain name most, then patterns by their letters.
 
-    >>> sorted(["lif1.p.v_th", "*.p.v_th", "*"], key=specificity)
-    ['*', '*.p.v_th', 'lif1.p.v_th']
+    >>> sorted(["lif1.p.v_th", "*.p.v_th", Quantity.THRESHOLD, "*"], key=specificity)
+    [Quantity.THRESHOLD, '*', '*.p.v_th', 'lif1.p.v_th']
     """
-    return not is_pattern(name), len(_WILD.sub("", name))
+    if isinstance(name, Quantity):
+        return 0, 0
+    return 1 if is_pattern(name) else 2, len(_WILD.sub("", name))

@@ -16,14 +16,14 @@ __all__ = ["BoundedSigmoid", "ExpScaledLog", "Parametrization", "Softplus"]
 _SIGNIFICANT_BITS = {torch.float64: 53, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}
 
 
-class _Limits(NamedTuple):
+class Limits(NamedTuple):
     """The smallest and the largest value that a map returns in one dtype."""
 
     lowest: float
     highest: float
 
 
-_NO_ROOM = _Limits(math.inf, -math.inf)
+_NO_ROOM = Limits(math.inf, -math.inf)
 
 
 def _spacing(number: float, dtype: torch.dtype) -> float:
@@ -32,7 +32,7 @@ def _spacing(number: float, dtype: torch.dtype) -> float:
     return max(math.ldexp(1.0, math.frexp(number)[1] - _SIGNIFICANT_BITS[dtype]), tiny)
 
 
-def _just_above(bound: float, dtype: torch.dtype) -> float:
+def just_above(bound: float, dtype: torch.dtype) -> float:
     """The next normal float of `dtype` above `bound` as that dtype rounds it."""
     tiny = torch.finfo(dtype).tiny
     if abs(bound) < tiny:
@@ -43,11 +43,11 @@ def _just_above(bound: float, dtype: torch.dtype) -> float:
     return round(bound / step) * step + step
 
 
-def _just_below(bound: float, dtype: torch.dtype) -> float:
-    return -_just_above(-bound, dtype)
+def just_below(bound: float, dtype: torch.dtype) -> float:
+    return -just_above(-bound, dtype)
 
 
-def _working(raw: Tensor) -> Tensor:
+def working(raw: Tensor) -> Tensor:
     """`raw` in the precision in which maps are computed: half precision in float32."""
     return raw.float() if raw.dtype in (torch.float16, torch.bfloat16) else raw
 
@@ -71,7 +71,7 @@ def _log_least_gap(limit: float, dtype: torch.dtype) -> float:
     return (exponent - _SIGNIFICANT_BITS[dtype] - 3) * math.log(2.0)
 
 
-class _OpenInterval(constraints.Constraint):
+class OpenInterval(constraints.Constraint):
     """lower < x < upper: torch has the closed and the half-open one only."""
 
     def __init__(self, lower: float, upper: float):
@@ -86,7 +86,7 @@ class _OpenInterval(constraints.Constraint):
         return f"OpenInterval(lower_bound={self.lower_bound}, upper_bound={self.upper_bound})"
 
 
-def _constant(owner: object, name: str, value: object) -> float:
+def constant(owner: object, name: str, value: object) -> float:
     """A constant given by the user as a finite python float."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
@@ -128,7 +128,7 @@ class Parametrization(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._fitted: frozenset[str] = frozenset()
-        self._limits: dict[torch.dtype, _Limits] = {}
+        self._limits: dict[torch.dtype, Limits] = {}
 
     @property
     def domain(self) -> constraints.Constraint:
@@ -142,7 +142,7 @@ class Parametrization(nn.Module):
     def _fit(self, value: Tensor) -> None:
         """Sets the constants left as None from `value` (float64, all inside the domain)."""
 
-    def _limits_in(self, dtype: torch.dtype) -> _Limits:
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
         """The interval of values that the map reaches when raw has this dtype."""
         raise NotImplementedError
 
@@ -150,7 +150,7 @@ class Parametrization(nn.Module):
         """Precomputes what depends on the constants, for every dtype that raw can have."""
         self._limits = {dtype: self._limits_in(dtype) for dtype in _SIGNIFICANT_BITS}
 
-    def limits(self, dtype: torch.dtype) -> _Limits:
+    def limits(self, dtype: torch.dtype) -> Limits:
         """The smallest and largest value this map returns for a raw tensor of `dtype`.
 
         Raises:
@@ -197,9 +197,9 @@ class Parametrization(nn.Module):
         wrong = self.outside(value)
         if bool(wrong.any()):
             raise OutOfDomainError(value, wrong, self.domain_in_words())
-        return self._invert(_working(value), self.limits(value.dtype)).to(value.dtype)
+        return self._invert(working(value), self.limits(value.dtype)).to(value.dtype)
 
-    def _invert(self, value: Tensor, limits: _Limits) -> Tensor:
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         raise NotImplementedError
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -303,12 +303,12 @@ class Softplus(Parametrization):
 
     def __init__(self, lower: float = 0.0, scale: float | None = None):
         super().__init__()
-        self.lower = _constant(self, "lower", lower)
+        self.lower = constant(self, "lower", lower)
         self.scale: float | None = None
         if scale is None:
             self._fitted = frozenset({"scale"})
         else:
-            self.scale = _constant(self, "scale", scale)
+            self.scale = constant(self, "scale", scale)
             if self.scale <= 0:
                 raise ParametrizationError(f"Softplus(scale=...) must be > 0, got {scale!r}.")
             self._prepare()
@@ -323,13 +323,13 @@ class Softplus(Parametrization):
     def _fit(self, value: Tensor) -> None:
         self.scale = (value - self.lower).mean().item()
 
-    def _limits_in(self, dtype: torch.dtype) -> _Limits:
-        return _Limits(_just_above(self.lower, dtype), torch.finfo(dtype).max * (1 - 2.0**-6))
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        return Limits(just_above(self.lower, dtype), torch.finfo(dtype).max * (1 - 2.0**-6))
 
     def forward(self, raw: Tensor) -> Tensor:
         lowest, highest = self.limits(raw.dtype)
         assert self.scale is not None
-        r = _working(raw)
+        r = working(raw)
         # keeps the value finite: the raw of nearly the largest one
         top = (highest * (1 - 2.0**-7) - max(lowest, 0.0)) / self.scale
         top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
@@ -339,7 +339,7 @@ class Softplus(Parametrization):
         # `lowest` in place of `lower`: inside by construction, so no clamp kills the gradient
         return (lowest + self.scale * y).to(raw.dtype)
 
-    def _invert(self, value: Tensor, limits: _Limits) -> Tensor:
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         assert self.scale is not None
         least = _log_least_gap(limits.lowest, value.dtype) - math.log(self.scale)
         y = (value - limits.lowest) / self.scale
@@ -386,14 +386,14 @@ class ExpScaledLog(Parametrization):
 
     def __init__(self, scale: float = 1.0, reference: float | None = None):
         super().__init__()
-        self.scale = _constant(self, "scale", scale)
+        self.scale = constant(self, "scale", scale)
         if self.scale <= 0:
             raise ParametrizationError(f"ExpScaledLog(scale=...) must be > 0, got {scale!r}.")
         self.reference: float | None = None
         if reference is None:
             self._fitted = frozenset({"reference"})
         else:
-            self.reference = _constant(self, "reference", reference)
+            self.reference = constant(self, "reference", reference)
             if self.reference <= 0:
                 raise ParametrizationError(
                     f"ExpScaledLog(reference=...) must be > 0, got {reference!r}."
@@ -425,13 +425,13 @@ class ExpScaledLog(Parametrization):
         )
         return low + margin, high - margin
 
-    def _limits_in(self, dtype: torch.dtype) -> _Limits:
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
         assert self.reference is not None
         low, high = self._exponents(dtype)
         if not low < 0.0 < high:
             return _NO_ROOM  # this dtype cannot hold the reference
         slack = 1e-4 + 2 * torch.finfo(dtype).eps  # the rounding of exp, and to half precision
-        return _Limits(
+        return Limits(
             max(self.reference * math.exp(low) * (1 - slack), torch.finfo(dtype).tiny),
             min(self.reference * math.exp(high) * (1 + slack), torch.finfo(dtype).max),
         )
@@ -439,10 +439,10 @@ class ExpScaledLog(Parametrization):
     def forward(self, raw: Tensor) -> Tensor:
         self.limits(raw.dtype)
         assert self.reference is not None
-        exponent = (self.scale * _working(raw)).clamp(*self._exponents(raw.dtype))
+        exponent = (self.scale * working(raw)).clamp(*self._exponents(raw.dtype))
         return (self.reference * torch.exp(exponent)).to(raw.dtype)
 
-    def _invert(self, value: Tensor, limits: _Limits) -> Tensor:
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         assert self.reference is not None
         return _log_ratio(value, self.reference) / self.scale
 
@@ -493,8 +493,8 @@ class BoundedSigmoid(Parametrization):
 
     def __init__(self, lower: float, upper: float, spacing: str = "linear"):
         super().__init__()
-        self.lower = _constant(self, "lower", lower)
-        self.upper = _constant(self, "upper", upper)
+        self.lower = constant(self, "lower", lower)
+        self.upper = constant(self, "upper", upper)
         self.spacing = spacing
         if not self.lower < self.upper:
             raise ParametrizationError(
@@ -513,27 +513,27 @@ class BoundedSigmoid(Parametrization):
 
     @property
     def domain(self) -> constraints.Constraint:
-        return _OpenInterval(self.lower, self.upper)
+        return OpenInterval(self.lower, self.upper)
 
     def domain_in_words(self) -> str:
         return f"({self.lower:g}, {self.upper:g})"
 
-    def _limits_in(self, dtype: torch.dtype) -> _Limits:
-        limits = _Limits(_just_above(self.lower, dtype), _just_below(self.upper, dtype))
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        limits = Limits(just_above(self.lower, dtype), just_below(self.upper, dtype))
         if limits.lowest < limits.highest:
             slope = self._extent(limits) * (limits.highest if self.spacing == "log" else 1.0)
             if slope <= torch.finfo(dtype).max:
                 return limits
         return _NO_ROOM  # the bounds are too close, or too far apart, for this dtype
 
-    def _extent(self, limits: _Limits) -> float:
+    def _extent(self, limits: Limits) -> float:
         lowest, highest = limits
         return math.log(highest / lowest) if self.spacing == "log" else highest - lowest
 
     def forward(self, raw: Tensor) -> Tensor:
         limits = self.limits(raw.dtype)
         lowest, highest = limits
-        x = _working(raw)
+        x = working(raw)
         extent = self._extent(limits)
         # sigmoid(-|raw|) would serve both sides with one call, and freeze training: its
         # derivative at raw = 0, the midpoint, is 0
@@ -554,7 +554,7 @@ class BoundedSigmoid(Parametrization):
         value = torch.where(near_bound, torch.where(below, from_lowest, from_highest), middle)
         return value.to(raw.dtype)
 
-    def _invert(self, value: Tensor, limits: _Limits) -> Tensor:
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         lowest, highest = limits
         least_a = _log_least_gap(lowest, value.dtype)
         least_b = _log_least_gap(highest, value.dtype)

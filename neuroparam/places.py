@@ -20,10 +20,12 @@ from neuroparam.errors import (
     TiedParameterError,
     UnknownNameError,
 )
-from neuroparam.names import is_pattern, matches, specificity
-from neuroparam.records import Record, fields_of, is_record
+from neuroparam.libraries import Known, Refused, is_catalogued, known
+from neuroparam.names import Name, is_pattern, matches, specificity
+from neuroparam.quantities import Quantity
+from neuroparam.records import fields_of, is_record, neuron_at
 
-__all__ = ["Kind", "Place", "find_places"]
+__all__ = ["Kind", "Place", "candidates", "find_places", "survey"]
 
 
 _SCRIPTED = ("it lives in a ScriptModule", "Attach before torch.jit.script, or do not script.")
@@ -71,14 +73,20 @@ class Place:
         """The last part of the path."""
         return self.fields[-1] if self.fields else self.attribute
 
+    @property
+    def known(self) -> Known | Refused | None:
+        """What the catalogue says of it."""
+        return known(self.neuron, self.field)
 
-def find_places(module: nn.Module, names: Iterable[str]) -> list[tuple[str, Place]]:
+
+def find_places(module: nn.Module, names: Iterable[Name]) -> list[tuple[Name, Place]]:
     """The places that the names mean, each with the name that counts for it.
 
     Args:
         module: where to search.
-        names: each a dotted path, the end of one that fits a single place, or a pattern, which
-            may fit many. Where several fit one place, the most specific one counts.
+        names: each a dotted path, the end of one that fits a single place, a pattern, which
+            may fit many, or a quantity, which fits all places that store it. Where several fit
+            one place, the most specific one counts.
 
     Raises:
         UnknownNameError: some names match nothing (all of them are listed).
@@ -88,12 +96,14 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[tuple[str, Plac
         AlreadyTrainableError: a place is parametrized already.
         TiedParameterError: a place holds a Parameter that other places hold too.
     """
-    places = list(_survey(module))
+    places = list(survey(module))
     by_path = {place.path: place for place in places}
-    claims: dict[object, tuple[Place, list[str]]] = {}
+    claims: dict[object, tuple[Place, list[Name]]] = {}
     missing: dict[str, list[str]] = {}
     for name in names:
-        if is_pattern(name):
+        if isinstance(name, Quantity):
+            found = _by_quantity(places, name)
+        elif is_pattern(name):
             found = _by_pattern(places, name)
         elif name in by_path:
             found = [by_path[name]]
@@ -102,7 +112,7 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[tuple[str, Plac
             _refuse_if_present(module, name, places)
             found = _by_ending(places, name)
         if not found:
-            missing[name] = _near(name, places)
+            missing[str(name)] = [] if isinstance(name, Quantity) else _near(name, places)
         for place in found:
             claims.setdefault(place.identity, (place, []))[1].append(name)
     if missing:
@@ -124,26 +134,50 @@ def find_places(module: nn.Module, names: Iterable[str]) -> list[tuple[str, Plac
     return chosen
 
 
-def _most_specific(names: list[str], place: Place) -> str:
+def _most_specific(names: list[Name], place: Place) -> Name:
     best = max(map(specificity, names))
-    chosen = [name for name in names if specificity(name) == best or not is_pattern(name)]
+    plain = specificity("")[0]
+    chosen = [name for name in names if specificity(name) == best or specificity(name)[0] == plain]
     if len(chosen) > 1:
-        raise AmbiguousNameError(place.path, chosen)
+        raise AmbiguousNameError(place.path, [str(name) for name in chosen])
     return chosen[0]
 
 
-def _survey(module: nn.Module) -> Iterator[Place]:
+def candidates(module: nn.Module) -> list[Place]:
+    """Every place worth training: what the catalogue knows, and what it cannot know of.
+
+    In a module of a library that is in the catalogue, that is what the catalogue lists; in any
+    other module, every floating-point number and vector. Sizes, states and the weights of
+    torch's own layers are left out.
+    """
+    found = {p.identity: p for p in reversed(list(survey(module))) if _is_candidate(p)}
+    return list(reversed(found.values()))
+
+
+def _is_candidate(place: Place) -> bool:
+    if place.kind is Kind.ATTACHED:
+        return isinstance(place.value, NeuronParameter)
+    try:
+        _refuse_if_unfit(place)
+    except NotTrainableError:
+        return False
+    if place.known is not None or is_catalogued(place.neuron):
+        return place.known is not None
+    if place.attribute.startswith("_") or type(place.owner).__module__.startswith("torch."):
+        return False
+    if isinstance(place.value, Tensor):
+        return place.value.is_floating_point() and place.value.ndim <= 1
+    return isinstance(place.value, float)
+
+
+def survey(module: nn.Module) -> Iterator[Place]:
     """Every number and tensor stored in a module and below it."""
-    modules = dict(module.named_modules(remove_duplicate=False))
+    # not module.named_modules: a library may have another method of that name
+    modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
     for prefix, owner in modules.items():
         if "parametrizations" in prefix.split("."):
             continue
-        neuron, above = owner, prefix
-        while isinstance(neuron, Record) and "." in above:
-            above = above.rpartition(".")[0]
-            neuron = modules[above]
-        if isinstance(neuron, Record) and prefix:
-            neuron = module
+        neuron = neuron_at(modules, prefix)
         start = f"{prefix}." if prefix else ""
 
         def place(
@@ -158,9 +192,9 @@ def _survey(module: nn.Module) -> Iterator[Place]:
             path = start + ".".join((attribute, *fields))
             return Place(path, owner, attribute, fields, neuron, kind, value)
 
-        for name, parameter in owner.named_parameters("", recurse=False, remove_duplicate=False):
+        for name, parameter in _own(owner._parameters):
             yield place(name, Kind.PARAMETER, parameter)
-        for name, buffer in owner.named_buffers("", recurse=False, remove_duplicate=False):
+        for name, buffer in _own(owner._buffers):
             yield place(name, Kind.BUFFER, buffer)
         parametrizations = dict(owner.named_children()).get("parametrizations")
         if isinstance(parametrizations, nn.ModuleDict):
@@ -172,6 +206,10 @@ def _survey(module: nn.Module) -> Iterator[Place]:
                     yield place(name, _kind(field), field, fields)
             elif _is_value(value):
                 yield place(name, _kind(value), value)
+
+
+def _own(tensors: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    return ((name, tensor) for name, tensor in tensors.items() if tensor is not None)
 
 
 def _fields(record: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -199,9 +237,19 @@ def _offered(places: list[Place]) -> list[Place]:
         p
         for p in places
         if p.kind is not Kind.ATTACHED
+        and not isinstance(p.known, Refused)
         and not (isinstance(p.value, int) or p.attribute.startswith("_"))
     ]
     return sorted(floating, key=lambda p: isinstance(p.value, Tensor) and p.value.ndim > 1)
+
+
+def _by_quantity(places: list[Place], quantity: Quantity) -> list[Place]:
+    fitting = {
+        p.identity: p
+        for p in reversed(places)
+        if p.known is not None and p.known.quantity is quantity
+    }
+    return list(reversed(fitting.values()))
 
 
 def _by_pattern(places: list[Place], pattern: str) -> list[Place]:
@@ -248,8 +296,11 @@ def _refuse_if_present(module: nn.Module, name: str, places: list[Place]) -> Non
         raise NotTrainableError(
             name, f"it is a property of {type(owner).__name__}, computed from other values", instead
         )
-    if isinstance(owner, nn.Module) and attribute in owner.__dict__ and value is None:
-        raise NotTrainableError(name, "it is None", "Give it a number first.")
+    if isinstance(owner, nn.Module) and value is None:
+        if any(attribute in store for store in (owner.__dict__, owner._parameters, owner._buffers)):
+            raise NotTrainableError(
+                name, "it is None", "Give it a number first, or build the module with it."
+            )
     if value is None:
         return
     if isinstance(value, nn.Module):
@@ -277,6 +328,8 @@ def _refuse_if_unfit(place: Place) -> None:
         raise AlreadyTrainableError(place.path, whose)
     if isinstance(place.owner, torch.jit.ScriptModule):
         raise NotTrainableError(place.path, *_SCRIPTED)
+    if isinstance(place.known, Refused):
+        raise NotTrainableError(place.path, place.known.reason, place.known.instead)
     if not isinstance(getattr(place.owner, "parametrizations", nn.ModuleDict()), nn.ModuleDict):
         raise NotTrainableError(
             place.path,

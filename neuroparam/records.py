@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from neuroparam.errors import AssignmentError
 
-__all__ = ["Record", "fields_of", "is_record"]
+__all__ = ["Record", "fields_of", "is_record", "neuron_at"]
 
 
 def is_record(value: object) -> bool:
@@ -101,3 +101,16 @@ class Record(nn.Module):
             "a record with trainable fields is not replaced, assign to its fields instead "
             "(module.p.tau_mem_inv = ...)",
         )
+
+
+def neuron_at(modules: Mapping[str, nn.Module], path: str) -> nn.Module:
+    """The neuron module of the owner at a path: itself, or whoever holds its record.
+
+    Args:
+        modules: path -> module, as `named_modules` gives them.
+        path: of a module that owns a value.
+    """
+    above = path
+    while isinstance(modules[above], Record) and above:
+        above = above.rpartition(".")[0]
+    return modules[above]

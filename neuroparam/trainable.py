@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -18,27 +19,33 @@ from neuroparam.attachment import (
     add_parameter,
     attached,
     is_attached,
+    parts,
     remove_parameter,
 )
 from neuroparam.errors import (
     AmbiguousNameError,
     InvalidNamesError,
+    NotTrainableError,
+    OutOfDomainError,
     ParametrizationError,
     UnknownNameError,
     UnsupportedModuleError,
 )
 from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
-from neuroparam.libraries import default_parametrization
-from neuroparam.names import is_pattern, matches
-from neuroparam.parametrizations import Parametrization
+from neuroparam.libraries import Known, default_parametrization
+from neuroparam.names import Name, is_pattern, matches
+from neuroparam.parametrizations import ExpScaledLog, OpenInterval, Parametrization
 from neuroparam.places import Place, find_places
+from neuroparam.quantities import Quantity
 from neuroparam.records import Record
+from neuroparam.steps import time_step, unit_of
+from neuroparam.units import Above, bounds_of
 
 __all__ = ["Names", "make_fixed", "make_trainable"]
 
 Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
-Names: TypeAlias = "str | Iterable[str] | Mapping[str, Chain]"
+Names: TypeAlias = "Name | Iterable[Name] | Mapping[Name, Chain]"
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -46,9 +53,10 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def make_trainable(
     module: _Module,
     names: Names,
-    init: Initial | Mapping[str, Initial] = None,
+    init: Initial | Mapping[Name, Initial] = None,
     *,
-    shape: Shape | Mapping[str, Shape] = None,
+    shape: Shape | Mapping[Name, Shape] = None,
+    dt: float | None = None,
 ) -> _Module:
     """Makes time constants and thresholds of a module trainable, inside their valid range.
 
@@ -63,14 +71,19 @@ def make_trainable(
             path (`"lif.p.tau_mem_inv"`), the end of one that fits a single place
             (`"tau_mem_inv"`), or a pattern for many (`"lif*.p.tau_mem_inv"`, `"*.beta"`); where
             several fit, a plain name counts before a pattern, and the pattern with more letters
-            before the one with fewer. Without a parametrization, a value gets the one that is right
+            before the one with fewer. A `Quantity` (`Quantity.TAU_MEM`) means all values that
+            the libraries store for it, in seconds whatever they store; a name or a pattern
+            counts before it. Without a parametrization, a value gets the one that is right
             for its library, otherwise `ExpScaledLog()`. A list of parametrizations is applied
             from first to last. An instance is a recipe: each value gets a copy of its own.
-        init: the initial value, in the unit in which the module stores it: None (the present
-            value), a number, a tensor or array, a `torch.distributions.Distribution`, or a
-            callable `shape -> values`; or a mapping name -> one of these.
+        init: the initial value, in the unit in which the module stores it, or in seconds where
+            the name is a time constant's `Quantity`: None (the present value), a number, a
+            tensor or array, a `torch.distributions.Distribution`, or a callable
+            `shape -> values`; or a mapping name -> one of these.
         shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
             or a mapping name -> shape. None keeps the shape, or takes that of `init`.
+        dt: the time step of the simulation in seconds, which a `Quantity` needs where the
+            library has none of its own (snnTorch, SpikingJelly, Sinabs).
 
     Returns:
         The module.
@@ -85,7 +98,9 @@ def make_trainable(
         NotTrainableError: a name means something that cannot be trained.
         AlreadyTrainableError: a value is parametrized already.
         TiedParameterError: a value is a Parameter that other places hold too.
-        ParametrizationError: a parametrization is a class, or has no `right_inverse`.
+        ParametrizationError: a parametrization is a class, has no `right_inverse`, or can leave
+            the range in which a neuron module is valid.
+        TimeStepError: a quantity needs `dt`, or it contradicts a module's own.
         InitialValueError: an initial value or shape that cannot be used.
         OutOfDomainError: an initial value outside the domain of its parametrization.
 
@@ -113,7 +128,8 @@ def make_trainable(
     shapes = _per_name(shape, list(chains), "shape")
 
     prepared = [
-        _prepare(module, place, chains[name], inits[name], shapes[name]) for name, place in places
+        _prepare(module, place, name, chains[name], inits[name], shapes[name], dt)
+        for name, place in places
     ]
     # everything that can be refused has been; from here on the module changes
     for place, parameter in prepared:
@@ -122,7 +138,7 @@ def make_trainable(
     return module
 
 
-def make_fixed(module: _Module, names: str | Iterable[str] | None = None) -> _Module:
+def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _Module:
     """Gives back the library's own module, with the trained values inside.
 
     The class, the record type and the kind of storage are what they were before
@@ -172,9 +188,9 @@ def _refuse_unsupported(module: object) -> None:
         raise UnsupportedModuleError(f"module must be a torch.nn.Module, got {module!r}.")
 
 
-def _as_chains(names: Any) -> dict[str, list[nn.Module] | None]:
+def _as_chains(names: Any) -> dict[Name, list[nn.Module] | None]:
     """The `names` argument as name -> parametrizations, None where the default is wanted."""
-    if isinstance(names, str):
+    if isinstance(names, (str, Quantity)):
         names = {names: None}
     elif not isinstance(names, Mapping):
         try:
@@ -183,13 +199,13 @@ def _as_chains(names: Any) -> dict[str, list[nn.Module] | None]:
             raise InvalidNamesError(names, "this is none of these") from None
     if not names:
         raise InvalidNamesError(names, "there is no name in it")
-    wrong = [name for name in names if not isinstance(name, str)]
+    wrong = [name for name in names if not isinstance(name, (str, Quantity))]
     if wrong:
-        raise InvalidNamesError(wrong[0], "a name is a string")
+        raise InvalidNamesError(wrong[0], "a name is a string or a Quantity")
     return {name: _as_chain(name, chain) for name, chain in names.items()}
 
 
-def _as_chain(name: str, chain: Any) -> list[nn.Module] | None:
+def _as_chain(name: Name, chain: Any) -> list[nn.Module] | None:
     if chain is None:
         return None
     links = list(chain) if isinstance(chain, (list, tuple)) else [chain]
@@ -208,32 +224,127 @@ def _as_chain(name: str, chain: Any) -> list[nn.Module] | None:
     return links
 
 
-def _per_name(given: Any, names: list[str], argument: str) -> dict[str, Any]:
+def _per_name(given: Any, names: list[Name], argument: str) -> dict[Name, Any]:
     """An argument that is one thing for all names, or a mapping from names."""
     if not isinstance(given, Mapping):
         return dict.fromkeys(names, given)
     unknown: dict[str, Sequence[str]] = {str(key): () for key in given if key not in names}
     if unknown:
-        raise UnknownNameError(f"{argument} speaks of what `names` does not list", unknown, names)
+        raise UnknownNameError(
+            f"{argument} speaks of what `names` does not list", unknown, [str(n) for n in names]
+        )
     return {name: given.get(name) for name in names}
 
 
 def _prepare(
-    module: nn.Module, place: Place, chain: list[nn.Module] | None, init: Initial, shape: Shape
+    module: nn.Module,
+    place: Place,
+    name: Name,
+    chain: list[nn.Module] | None,
+    init: Initial,
+    shape: Shape,
+    dt: float | None,
 ) -> tuple[Place, NeuronParameter]:
     """Builds and checks all that is to be attached, without touching the module."""
-    links = [default_parametrization(place.neuron, place.field)] if chain is None else chain
-    maps = [copy.deepcopy(link) for link in links]
-    domain = maps[-1].domain if isinstance(maps[-1], Parametrization) else constraints.real
-    value = initial_tensor(init, shape, _present(module, place), domain, place.path)
-    parameter = NeuronParameter(maps, value, place.path)
-    if value.dtype in (torch.float16, torch.bfloat16):
+    present = _present(module, place)
+    if isinstance(name, Quantity):
+        parameter = _of_quantity(place, chain, init, shape, dt, present)
+    else:
+        links = [default_parametrization(place.neuron, place.field)] if chain is None else chain
+        maps = [copy.deepcopy(link) for link in links]
+        value = initial_tensor(init, shape, present, _domain(maps), place.path)
+        parameter = NeuronParameter(maps, value, place.path)
+    _refuse_beyond_coupling(place, parameter)
+    if parameter.raw.dtype in (torch.float16, torch.bfloat16):
         warnings.warn(
-            f"{place.path!r} is stored in {value.dtype}: updates smaller than its rounding are "
-            f"lost. Keep neuron parameters in float32.",
+            f"{place.path!r} is stored in {parameter.raw.dtype}: updates smaller than its "
+            f"rounding are lost. Keep neuron parameters in float32.",
             stacklevel=4,
         )
     return place, parameter
+
+
+def _domain(maps: list[nn.Module]) -> constraints.Constraint:
+    """What the values of a chain satisfy, as far as its maps say."""
+    if len(maps) > 1 and all(isinstance(link, Parametrization) for link in maps):
+        return OpenInterval(*bounds_of(maps))
+    return maps[-1].domain if isinstance(maps[-1], Parametrization) else constraints.real
+
+
+def _of_quantity(
+    place: Place,
+    chain: list[nn.Module] | None,
+    init: Initial,
+    shape: Shape,
+    dt: float | None,
+    present: Tensor,
+) -> NeuronParameter:
+    """A parameter that is given in the unit of a quantity, whatever the module stores."""
+    rule = place.known
+    assert isinstance(rule, Known)
+    if rule.coupled:
+        raise NotTrainableError(
+            place.path,
+            f"as a quantity it could take any value, and {rule.coupled}",
+            "Name it by its path, so that it gets the bounds that keep it valid.",
+        )
+    if chain is not None:
+        maps = [copy.deepcopy(link) for link in chain]
+    elif rule.quantity is Quantity.THRESHOLD:
+        maps = [default_parametrization(place.neuron, place.field)]
+    else:
+        maps = [ExpScaledLog()]
+    if rule.euler:
+        maps += _kept_above(place, maps, time_step(place.path, place.neuron, dt))
+    unit = unit_of(place.path, place.neuron, rule, dt)
+    # in double precision: a decay near 1 has lost most of what its time constant was
+    stored = present.double()
+    if unit is not None and init is None:
+        if bool((wrong := unit.outside(stored)).any()):
+            raise OutOfDomainError(stored, wrong, unit.domain_in_words()).at(place.path, repr(unit))
+        stored = unit.right_inverse(stored)
+    value = initial_tensor(init, shape, stored, _domain(maps), place.path)
+    if unit is None:
+        return NeuronParameter(maps, value.to(present.dtype), place.path)
+    if bool((wrong := value <= 0).any()):
+        raise OutOfDomainError(value, wrong, "(0, inf)", place.path)
+    value = unit(value)
+    if bool((wrong := unit.outside(value.to(present.dtype))).any()):
+        storable = f"that {unit!r} can store in {present.dtype}"
+        raise OutOfDomainError(unit.right_inverse(value), wrong, storable, place.path)
+    parameter = NeuronParameter([*maps, unit], value, place.path)
+    return parameter.to(present.dtype)
+
+
+def _kept_above(place: Place, maps: list[nn.Module], dt: float) -> list[nn.Module]:
+    """A link that keeps a time constant above the step of an Euler cell, where it is needed."""
+    lower, upper = bounds_of(maps)
+    if lower >= dt:
+        return []
+    if lower == 0.0 and math.isinf(upper):
+        return [Above(dt)]
+    raise ParametrizationError(
+        f"{place.path!r}: {type(place.neuron).__name__} integrates by forward Euler, and its time "
+        f"constant must stay above the step of {dt:g} s; {' -> '.join(map(repr, maps))} reaches "
+        f"down to {lower:g} s. Give a lower bound of at least {dt:g}."
+    )
+
+
+def _refuse_beyond_coupling(place: Place, parameter: NeuronParameter) -> None:
+    """Where two parameters are tied, a map may not leave the bounds that keep them valid."""
+    rule = place.known
+    if not isinstance(rule, Known) or not rule.coupled:
+        return
+    default = rule.default(place.neuron)
+    if default is None:
+        return
+    lower, upper = bounds_of([default])
+    if parameter.bounds[0] < lower or parameter.bounds[1] > upper:
+        raise ParametrizationError(
+            f"{place.path!r}: {rule.coupled}, and {' -> '.join(map(repr, parameter))} can leave "
+            f"the range ({lower:g}, {upper:g}) that keeps it so. Give a parametrization within "
+            f"that range, or None for the default {default!r}."
+        )
 
 
 def _present(module: nn.Module, place: Place) -> Tensor:
@@ -241,7 +352,12 @@ def _present(module: nn.Module, place: Place) -> Tensor:
     if isinstance(place.value, Tensor):
         value = place.value.detach()
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
-    beside = (*place.neuron.parameters(), *place.neuron.buffers(), *module.parameters())
+    # torch's own methods: Rockpool has others of these names
+    beside = (
+        *nn.Module.parameters(place.neuron),
+        *nn.Module.buffers(place.neuron),
+        *nn.Module.parameters(module),
+    )
     like = next((tensor for tensor in beside if tensor.is_floating_point()), torch.empty(()))
     double = like.dtype == torch.float64
     dtype = torch.float64 if double else torch.get_default_dtype()  # never half precision
@@ -287,21 +403,24 @@ def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
     return Storage(kind, index, requires_grad=requires_grad)
 
 
-def _attached_by_name(module: nn.Module, names: str | Iterable[str] | None) -> list[Attached]:
+def _attached_by_name(module: nn.Module, names: Name | Iterable[Name] | None) -> list[Attached]:
     everything = list(attached(module))
     if names is None:
         return everything
     found: set[str] = set()
     missing: dict[str, Sequence[str]] = {}
-    for name in [names] if isinstance(names, str) else list(names):
-        fitting = [a for a in everything if a.path == name] or [
-            a for a in everything if matches(a.path, name)
-        ]
-        if len(fitting) > 1 and not is_pattern(name):
-            raise AmbiguousNameError(name, [a.path for a in fitting])
+    for name in [names] if isinstance(names, (str, Quantity)) else list(names):
+        if isinstance(name, Quantity):
+            fitting = [a for a in everything if a.quantity is name]
+        else:
+            fitting = [a for a in everything if a.path == name] or [
+                a for a in everything if matches(a.path, name)
+            ]
+            if len(fitting) > 1 and not is_pattern(name):
+                raise AmbiguousNameError(name, [a.path for a in fitting])
         found.update(a.path for a in fitting)
         if not fitting:
-            missing[name] = ()
+            missing[str(name)] = ()
     if missing:
         raise UnknownNameError(
             f"{type(module).__name__} has no trainable value named",
@@ -343,7 +462,7 @@ def _insert(store: dict[str, Any], index: int, name: str, value: Any) -> None:
 
 
 def _rebuild_records(module: nn.Module) -> None:
-    for owner in list(module.modules()):
+    for owner in parts(module):
         for name, part in list(owner._modules.items()):
             if isinstance(part, Record) and not isinstance(owner, Record):
                 if not is_attached(part):
