@@ -18,6 +18,9 @@ __all__ = ["check_gradients", "release_forward", "watch_forward"]
 
 _KEY = "_neuroparam_forward"
 
+# what every module has; all else that a module keeps may be its state, private or not
+_NOT_STATE = {*nn.Module().__dict__, _KEY}
+
 _UNREACHED = (
     "The output of the forward does not depend on it: the module may copy the value when it is "
     "built, cast it to a number for a compiled kernel, or compute with another attribute."
@@ -151,7 +154,7 @@ def _state(module: nn.Module) -> Iterator[Tensor]:
     """Tensors that the modules keep for the next time step: a way on which gradients flow."""
     for part in parts(module):
         yield from (buffer for buffer in part._buffers.values() if buffer is not None)
-        yield from _tensors([v for k, v in part.__dict__.items() if not k.startswith("_")])
+        yield from _tensors([v for k, v in part.__dict__.items() if k not in _NOT_STATE])
 
 
 def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[str, Tensor]:

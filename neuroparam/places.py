@@ -336,6 +336,12 @@ def _refuse_if_unfit(place: Place) -> None:
             "its module has an attribute `parametrizations` of its own, which torch needs",
             "Rename that attribute.",
         )
+    if place.fields and callable(place.owner.__dict__.get(place.attribute)):
+        raise NotTrainableError(
+            place.path,
+            "it belongs to an object that is called, not to a record of parameters",
+            "Store it on the module.",
+        )
     if isinstance(getattr(type(place.owner), place.attribute, None), property):
         raise NotTrainableError(
             place.path,

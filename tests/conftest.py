@@ -1,6 +1,11 @@
 """Profiles of hypothesis: `pytest --hypothesis-profile thorough` for the long run."""
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# importing Rockpool imports a stub that calls pip to replace itself; this makes it fail at once
+os.environ.setdefault("PIP_NO_INDEX", "1")
 
 settings.register_profile(
     "default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]

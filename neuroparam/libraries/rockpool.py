@@ -55,6 +55,12 @@ ROCKPOOL = Library(
             modules=("LowPass",),
             quantity=Quantity.TAU_MEM,
         ),
+        Refused(
+            "threshold",
+            "in RateTorch it shifts the activation, and any real number is valid",
+            "Train the Parameter as it is.",
+            modules=("RateTorch",),
+        ),
         Refused("vmem", *_STATE),
         Refused("isyn", *_STATE),
         Refused("iahp", *_STATE),

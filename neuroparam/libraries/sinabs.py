@@ -60,6 +60,7 @@ SINABS = Library(
             "Name b0, the threshold at rest.",
             modules=("ALIF",),
         ),
+        Refused("max_num_spikes_per_bin", "it limits the spikes of a step", "Set it directly."),
         Refused("v_mem", *_STATE),
         Refused("i_syn", *_STATE),
         Refused("b", *_STATE),

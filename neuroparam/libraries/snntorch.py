@@ -93,6 +93,12 @@ SNNTORCH = Library(
             "Name delta_threshold.",
             modules=("DeltaLeaky",),
         ),
+        Refused(
+            "graded_spikes_factor",
+            "DeltaLeaky does not scale its spikes by it",
+            "Scale the weights of the next layer.",
+            modules=("DeltaLeaky",),
+        ),
         Refused("mem", *_STATE),
         Refused("mem_prev", *_STATE),
         Refused("syn", *_STATE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from neuroparam.libraries.rules import (
     positive,
     threshold,
 )
+from neuroparam.parametrizations import Parametrization, Softplus
 from neuroparam.quantities import Quantity
 from neuroparam.units import Decay, Steps
 
@@ -41,33 +43,62 @@ class _Surrogate:
         return getattr(self.__dict__["_function"], name)
 
 
-def _step_by_step(self: Any, x_seq: Tensor, *args: Any, **keywords: Any) -> Any:
-    # ILIFNode's own calls a compiled operator whatever the surrogate; its single step does not
-    base: Any
-    (base,) = (kind for kind in type(self).__mro__ if kind.__name__ == "BaseNode")
-    return base.multi_step_forward(self, x_seq, *args, **keywords)
+def _as_in(base: str, method: str) -> Callable[..., Any]:
+    """The method of a base class of SpikingJelly, past what a class between has made of it."""
+
+    def call(self: Any, *args: Any, **keywords: Any) -> Any:
+        kind = next(kind for kind in type(self).__mro__ if kind.__name__ == base)
+        return getattr(kind, method)(self, *args, **keywords)
+
+    return call
+
+
+def _above_lower_bound(neuron: Any) -> Parametrization:
+    # DSR nodes clamp the threshold there, which would stop the gradient
+    return Softplus(lower=float(neuron.v_threshold_lower_bound))
+
+
+def _learns_its_threshold(neuron: nn.Module) -> bool:
+    return bool(getattr(neuron, "learnable_vth", False))
 
 
 def _is_torchscript(neuron: nn.Module) -> bool:
+    methods = (value for kind in type(neuron).__mro__ for value in list(vars(kind).values()))
     return any(
-        isinstance(value, torch.jit.ScriptFunction)
-        for kind in type(neuron).__mro__
-        for value in (getattr(kind, name, None) for name in vars(kind))
+        isinstance(getattr(method, "__func__", method), torch.jit.ScriptFunction)
+        for method in methods
     )
 
 
 SPIKINGJELLY = Library(
     package="spikingjelly",
     wrapped=(
-        Wrapped(("ILIFNode",), methods={"multi_step_forward": _step_by_step}),
+        # calls a compiled operator for many steps whatever the surrogate, but not for one step
+        Wrapped(
+            ("ILIFNode",),
+            methods={
+                "multi_step_forward": _as_in("BaseNode", "multi_step_forward"),
+                "multi_step_functional_forward": _as_in(
+                    "MemoryModule", "multi_step_functional_forward"
+                ),
+            },
+        ),
         Wrapped(("*",), {"surrogate_function": _Surrogate}),
     ),
     rules=(
+        # ------------------------------------------------------------------ refused
         Refused(
             "*",
             "this release of SpikingJelly computes in TorchScript functions that take floats",
             "Upgrade to SpikingJelly 2.0 or newer.",
             only_if=_is_torchscript,
+        ),
+        Refused(
+            "*",
+            "it shapes the surrogate gradient, not the dynamics, and SpikingJelly shares its "
+            "default surrogate between all nodes",
+            "Give the node a surrogate function of its own with the value you want.",
+            modules=("SurrogateFunctionBase",),
         ),
         Refused(
             "w",
@@ -76,22 +107,95 @@ SPIKINGJELLY = Library(
             modules=("ParametricLIFNode",),
             quantity=Quantity.TAU_MEM,
         ),
+        *(
+            Refused(
+                name,
+                "it is unconstrained already: GatedLIFNode reads it through a sigmoid",
+                "Train it as it is.",
+                modules=("GatedLIFNode",),
+                quantity=quantity,
+            )
+            for name, quantity in (
+                ("tau", Quantity.TAU_MEM),
+                ("v_threshold", Quantity.THRESHOLD),
+                ("linear_decay", None),
+                ("v_subreset", None),
+                ("conduct", None),
+                ("alpha", None),
+                ("beta", None),
+                ("gamma", None),
+            )
+        ),
         Refused(
-            "*",
-            "it is unconstrained already: GatedLIFNode reads each of its parameters through "
-            "a sigmoid",
+            "a",
+            "it is unconstrained already: MPBN nodes read their threshold as exp(a)",
             "Train it as it is.",
-            modules=("GatedLIFNode",),
+            modules=("MPBN*",),
+        ),
+        Refused(
+            "v_threshold",
+            "with learnable_vth=True the node reads exp(a) in its place",
+            "Train a as it is, or build the node with learnable_vth=False.",
+            modules=("MPBN*",),
+            quantity=Quantity.THRESHOLD,
+            only_if=_learns_its_threshold,
+        ),
+        Refused(
+            "tau",
+            "DSRLIFNode takes it as a float, in a function with a gradient of its own",
+            "Name v_threshold, or use LIFNode.",
+            modules=("DSRLIFNode",),
+            quantity=Quantity.TAU_MEM,
+        ),
+        Refused(
+            "alpha",
+            "it enters the firing comparison only, which has no gradient",
+            "Name v_threshold.",
+            modules=("DSR*",),
+        ),
+        *(
+            Refused(
+                name,
+                "RAFNode takes it as a float, into math.exp, cos and sin",
+                "Name v_threshold.",
+                modules=("RAFNode",),
+            )
+            for name in ("b", "omega", "dt")
+        ),
+        # ------------------------------------------------------------------- trained
+        Known(
+            "v_threshold",
+            "threshold",
+            "voltage",
+            _above_lower_bound,
+            Quantity.THRESHOLD,
+            modules=("DSR*",),
         ),
         Known(
-            "tau", "membrane time constant", "steps", above_one_step, Quantity.TAU_MEM, Steps, True
+            "tau",
+            "membrane time constant",
+            "steps",
+            above_one_step,
+            Quantity.TAU_MEM,
+            Steps,
+            euler=True,
         ),
         Known("tau_w", "adaptation time constant", "steps", above_one_step),
         Known(
-            "v_decay", "membrane decay per step", "", between_zero_and_one, Quantity.TAU_MEM, Decay
+            "v_decay",
+            "membrane decay per step",
+            "",
+            between_zero_and_one,
+            Quantity.TAU_MEM,
+            Decay,
         ),
         Known(
-            "c_decay", "synaptic decay per step", "", between_zero_and_one, Quantity.TAU_SYN, Decay
+            "c_decay",
+            "synaptic decay per step",
+            "",
+            between_zero_and_one,
+            Quantity.TAU_SYN,
+            Decay,
         ),
         Known("v_threshold", "threshold", "voltage", threshold, Quantity.THRESHOLD),
         Known("k", "gain of the membrane", "", positive, modules=("KLIFNode",)),
