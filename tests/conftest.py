@@ -2,7 +2,11 @@
 
 import os
 
+import torch
 from hypothesis import HealthCheck, settings
+
+# the tensors of the tests are small: more threads only wait for each other
+torch.set_num_threads(1)
 
 # importing Rockpool imports a stub that calls pip to replace itself; this makes it fail at once
 os.environ.setdefault("PIP_NO_INDEX", "1")

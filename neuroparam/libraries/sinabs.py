@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuroparam.libraries.rules import (
     Known,
@@ -44,6 +45,34 @@ class _SpikeWithThresholdGradient:
         return self._spike_fn.apply(v_mem, *others)
 
 
+# `sinabs.reset_states(net)` and `sinabs.zero_grad(net)` take a layer with children for a mere
+# container, and would pass by an attached one: so `children` leaves out what torch keeps there,
+# and the three methods of torch's that go by `children` see to it themselves.
+
+
+def _children(self: Any) -> Iterator[nn.Module]:
+    return (child for name, child in self.named_children() if name != "parametrizations")
+
+
+def _apply(self: Any, fn: Any, recurse: bool = True) -> Any:
+    if recurse:
+        self.parametrizations._apply(fn)
+    return type(self)._neuroparam_plain_class._apply(self, fn, recurse)
+
+
+def _apply_to_all(self: Any, fn: Any) -> Any:
+    self.parametrizations.apply(fn)
+    return type(self)._neuroparam_plain_class.apply(self, fn)
+
+
+def _train(self: Any, mode: bool = True) -> Any:
+    self.parametrizations.train(mode)
+    return type(self)._neuroparam_plain_class.train(self, mode)
+
+
+_LEAF = {"children": _children, "_apply": _apply, "apply": _apply_to_all, "train": _train}
+
+
 def _spike_fn(spike_fn: Any) -> Any:
     return None if spike_fn is None else _SpikeWithThresholdGradient(spike_fn)
 
@@ -52,7 +81,7 @@ _STATE = ("it is a state, overwritten in every forward", "Name a time constant o
 
 SINABS = Library(
     package="sinabs",
-    wrapped=(Wrapped(("LIF", "ALIF"), {"spike_fn": _spike_fn}),),
+    wrapped=(Wrapped(("StatefulLayer",), {"spike_fn": _spike_fn}, _LEAF),),
     rules=(
         Refused(
             "spike_threshold",

@@ -87,11 +87,19 @@ SPIKINGJELLY = Library(
     ),
     rules=(
         # ------------------------------------------------------------------ refused
-        Refused(
-            "*",
-            "this release of SpikingJelly computes in TorchScript functions that take floats",
-            "Upgrade to SpikingJelly 2.0 or newer.",
-            only_if=_is_torchscript,
+        *(
+            Refused(
+                name,
+                "this release of SpikingJelly computes in TorchScript functions that take floats",
+                "Upgrade to SpikingJelly 2.0 or newer.",
+                quantity=quantity,
+                only_if=_is_torchscript,
+            )
+            for name, quantity in (
+                ("tau", Quantity.TAU_MEM),
+                ("v_threshold", Quantity.THRESHOLD),
+                ("*", None),
+            )
         ),
         Refused(
             "*",

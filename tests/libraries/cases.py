@@ -34,6 +34,7 @@ class Case:
             everything is smooth; None if the library has no such thing.
         smooth: the parameters that the membrane depends on.
         one_number: parameters that the library takes as one number only.
+        fixed_length: whether the module was built for STEPS time steps.
     """
 
     library: str
@@ -45,6 +46,7 @@ class Case:
     membrane: tuple[Callable[[], nn.Module], Run] | None = None
     smooth: tuple[str, ...] = ()
     one_number: tuple[str, ...] = ()
+    fixed_length: bool = False
 
     def __str__(self) -> str:
         return f"{self.library}-{self.name}".replace(" ", "-")

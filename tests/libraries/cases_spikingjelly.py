@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from tests.libraries.cases import Case, N
+from tests.libraries.cases import STEPS, Case, N
 
 UNCONSTRAINED = "it is unconstrained already"
 DRIVE = 1.3
@@ -86,8 +86,18 @@ def whole(
     run: Callable[[nn.Module, Tensor], Tensor] = multi_step,
     refused: dict[str, str] | None = None,
     one_number: tuple[str, ...] = (),
+    fixed_length: bool = False,
 ) -> Case:
-    return Case("spikingjelly", name, build, run, trains, refused or {}, one_number=one_number)
+    return Case(
+        "spikingjelly",
+        name,
+        build,
+        run,
+        trains,
+        refused or {},
+        one_number=one_number,
+        fixed_length=fixed_length,
+    )
 
 
 CASES = [
@@ -179,34 +189,39 @@ CASES = [
     ),
     whole(
         "NoisyCUBALIFNode",
-        lambda: neuron.NoisyCUBALIFNode(N, is_training=False, T=10),
+        lambda: neuron.NoisyCUBALIFNode(N, is_training=False, T=STEPS),
         ("v_threshold", "c_decay", "v_decay"),
+        fixed_length=True,
     ),
     whole(
         "NoisyILCCUBALIFNode",
-        lambda: neuron.NoisyILCCUBALIFNode(1, N, is_training=False, T=10),
+        lambda: neuron.NoisyILCCUBALIFNode(1, N, is_training=False, T=STEPS),
         ("v_threshold", "c_decay", "v_decay"),
+        fixed_length=True,
     ),
     whole(
         "GatedLIFNode",
-        lambda: neuron.GatedLIFNode(T=10),
+        lambda: neuron.GatedLIFNode(T=STEPS),
         (),
         _images,
         {"tau": UNCONSTRAINED, "v_threshold": UNCONSTRAINED},
+        fixed_length=True,
     ),
     # the functions of the DSR nodes return one gradient for all neurons
     whole(
         "DSRIFNode",
-        lambda: neuron.DSRIFNode(T=10, v_threshold=0.5),
+        lambda: neuron.DSRIFNode(T=STEPS, v_threshold=0.5),
         ("v_threshold",),
         one_number=("v_threshold",),
+        fixed_length=True,
     ),
     whole(
         "DSRLIFNode",
-        lambda: neuron.DSRLIFNode(T=10, v_threshold=0.15, delta_t=0.5),
+        lambda: neuron.DSRLIFNode(T=STEPS, v_threshold=0.15, delta_t=0.5),
         ("v_threshold",),
         refused={"tau": "takes it as a float", "alpha": "firing comparison"},
         one_number=("v_threshold",),
+        fixed_length=True,
     ),
     whole(
         "RAFNode",

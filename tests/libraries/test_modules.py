@@ -24,6 +24,7 @@ from tests.libraries.cases import Case, N, all_cases, spikes
 from tests.modules import assert_unchanged, snapshot
 
 CASES = all_cases()
+SHORT = 5  # time steps of a training run
 every_module = pytest.mark.parametrize("case", CASES, ids=str)
 TRAINED = [case for case in CASES if case.trains]
 every_trained = pytest.mark.parametrize("case", TRAINED, ids=str)
@@ -177,21 +178,26 @@ def test_gradient_equals_central_differences_below_threshold(case: Case) -> None
 # ---------------------------------------------------------------------------------- training
 
 
+# one of the two modes of SpikingJelly's nodes: the tests above show that they compute the same
+TO_TRAIN = [case for case in TRAINED if not case.name.endswith("(s)")]
+
+
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e-2, 1e-1, 1.0])
-@every_trained
+@pytest.mark.parametrize("case", TO_TRAIN, ids=str)
 def test_no_training_leaves_the_domain(case: Case, learning_rate: float) -> None:
     module = trained(case)
     optimizer = torch.optim.Adam(neuron_parameters(module), lr=learning_rate)
     for step in range(200):
-        output = case.run(module, spikes(step % 4))
+        output = case.run(module, spikes(step % 4)[: None if case.fixed_length else SHORT])
         optimizer.zero_grad()
         # towards ever more output, then towards none
         ((output.mean() - (2.0 if step < 100 else 0.0)) ** 2).backward()
         optimizer.step()
         assert output.isfinite().all()
-        for a in attached(module):
-            assert a.parameter.raw.isfinite().all(), a.path
-            assert not a.parameter.last.outside(a.parameter()).any(), a.path
+        if step % 10 == 9:
+            for a in attached(module):
+                assert a.parameter.raw.isfinite().all(), a.path
+                assert not a.parameter.last.outside(a.parameter()).any(), a.path
 
 
 # ----------------------------------------------------------------------- copying and fixing
