@@ -12,7 +12,7 @@ from neuroparam.libraries.rules import (
     positive,
     threshold,
 )
-from neuroparam.parametrizations import Parametrization, Softplus
+from neuroparam.parametrizations import BoundedSigmoid, Parametrization, Softplus
 from neuroparam.quantities import Quantity
 from neuroparam.units import Bitshift, Decay
 
@@ -27,6 +27,11 @@ def _step(neuron: nn.Module) -> float | None:
 def _above_dt(neuron: nn.Module) -> Parametrization | None:
     dt = _step(neuron)
     return Softplus(lower=dt) if dt else None
+
+
+def _bits(neuron: nn.Module) -> Parametrization:
+    # the decay is 1 - 2**-dash: in float32 it is 1 from 25 on, and 2**dash overflows at 128
+    return BoundedSigmoid(0.0, 24.0)
 
 
 _STATE = ("it is a state, overwritten in every forward", "Name a time constant or a threshold.")
@@ -81,8 +86,8 @@ ROCKPOOL = Library(
             "alpha", "membrane decay per step", "", between_zero_and_one, Quantity.TAU_MEM, Decay
         ),
         Known("beta", "synaptic decay per step", "", between_zero_and_one, Quantity.TAU_SYN, Decay),
-        Known("dash_mem", "membrane bitshift", "", positive, Quantity.TAU_MEM, Bitshift),
-        Known("dash_syn", "synaptic bitshift", "", positive, Quantity.TAU_SYN, Bitshift),
+        Known("dash_mem", "membrane bitshift", "bits", _bits, Quantity.TAU_MEM, Bitshift),
+        Known("dash_syn", "synaptic bitshift", "bits", _bits, Quantity.TAU_SYN, Bitshift),
         Known(
             "tau", "synaptic time constant", "s", positive, Quantity.TAU_SYN, modules=("ExpSyn*",)
         ),
