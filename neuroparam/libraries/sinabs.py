@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -70,7 +70,12 @@ def _train(self: Any, mode: bool = True) -> Any:
     return type(self)._neuroparam_plain_class.train(self, mode)
 
 
-_LEAF = {"children": _children, "_apply": _apply, "apply": _apply_to_all, "train": _train}
+_LEAF: dict[str, Callable[..., Any]] = {
+    "children": _children,
+    "_apply": _apply,
+    "apply": _apply_to_all,
+    "train": _train,
+}
 
 
 def _spike_fn(spike_fn: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from rockpool.nn.modules import (
     LIFBitshiftTorch,
     LIFNeuronTorch,
     LIFTorch,
+    LowPass,
     RateTorch,
     UpDownTorch,
     aLIFTorch,
@@ -47,6 +49,16 @@ class Silent:
 
 def lif(kind: Any = LIFTorch, **options: Any) -> Callable[[], nn.Module]:
     return lambda: kind(N, **{"dt": 1e-3, **options})
+
+
+def low_pass() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Rockpool advises against it
+        return LowPass(N, 1e-3, 0.02)
+
+
+def first_of_the_batch(module: nn.Module, x: Tensor) -> Tensor:
+    return module(x[:, :1])
 
 
 def lif_case(
@@ -123,6 +135,14 @@ CASES = [
         {"x": STATE, "threshold": "any real number is valid"},
         (lif(RateTorch), run),
         ("tau",),
+    ),
+    Case(
+        "rockpool",
+        "LowPass",
+        low_pass,
+        first_of_the_batch,
+        (),
+        {"alpha_mem": "computes it from tau_mem when it is built"},
     ),
     Case(
         "rockpool",

@@ -75,14 +75,14 @@ CASES = [
     ),
     Case(
         "sinabs",
-        "LIF MembraneReset, SingleSpike",
+        "LIF MembraneReset",
         lif(tau_syn=3.0, reset_fn=sina.MembraneReset(), spike_fn=sina.SingleSpike),
         run,
         (*MEMBRANE, "spike_threshold"),
     ),
     Case(
         "sinabs",
-        "LIF MaxSpike, not normalised",
+        "LIF MaxSpike",
         lif(tau_syn=3.0, spike_fn=sina.MaxSpike(2), norm_input=False),
         run,
         (*MEMBRANE, "spike_threshold"),

@@ -105,7 +105,7 @@ CASES = [
     *both_modes("IFNode soft reset", neuron.IFNode, ("v_threshold",), v_reset=None),
     *both_modes("LIFNode", neuron.LIFNode, ("v_threshold", "tau"), ("tau",)),
     *both_modes(
-        "LIFNode soft reset, input not decayed",
+        "LIFNode soft reset",
         neuron.LIFNode,
         ("v_threshold", "tau"),
         ("tau",),
@@ -113,7 +113,7 @@ CASES = [
         decay_input=False,
     ),
     *both_modes(
-        "LIFNode ATan, detached reset",
+        "LIFNode ATan",
         neuron.LIFNode,
         ("v_threshold", "tau"),
         ("tau",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from collections.abc import Callable
 from typing import Any
 
 import norse.torch as norse
@@ -17,11 +16,7 @@ from norse.torch.functional.lif import LIFParameters
 from norse.torch.module.leaky_integrator_box import LIBoxCell
 from norse.torch.module.lif_adex_refrac import (
     LIFAdExRefracCell,
-    LIFAdExRefracRecurrent,
-    LIFAdExRefracRecurrentCell,
 )
-from norse.torch.module.lif_mc import LIFMCRecurrentCell
-from norse.torch.module.lif_refrac import LIFRefracRecurrent
 from torch import Tensor, nn
 
 from neuroparam import (
@@ -35,64 +30,12 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
+from tests.libraries.cases import Case
+from tests.libraries.cases_norse import CASES
 from tests.modules import assert_unchanged, snapshot
 
 N, BATCH, STEPS = 4, 2, 6
-
-SYNAPSE_AND_MEMBRANE = ["p.tau_syn_inv", "p.tau_mem_inv"]
-LIF = [*SYNAPSE_AND_MEMBRANE, "p.v_th"]
-LSNN = [*LIF, "p.tau_adapt_inv", "p.beta"]
-ADEX = [*LIF, "p.tau_ada_inv", "p.delta_T"]
-REFRAC = [f"p.lif.{name}" for name in ("tau_syn_inv", "tau_mem_inv", "v_th")]
-ADEX_REFRAC = [f"p.lif_adex.{name.removeprefix('p.')}" for name in ADEX]
-
-# module -> (constructor, the parameters to attach)
-MODULES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
-    "LIF": (lambda: norse.LIF(), LIF),
-    "LIFCell": (lambda: norse.LIFCell(), LIF),
-    "LIFRecurrent": (lambda: norse.LIFRecurrent(N, N), LIF),
-    "LIFRecurrentCell": (lambda: norse.LIFRecurrentCell(N, N), LIF),
-    "LIFBoxCell": (lambda: norse.LIFBoxCell(), ["p.tau_mem_inv", "p.v_th"]),
-    "LI": (lambda: norse.LI(), SYNAPSE_AND_MEMBRANE),
-    "LICell": (lambda: norse.LICell(), SYNAPSE_AND_MEMBRANE),
-    "LIBoxCell": (lambda: LIBoxCell(), ["p.tau_mem_inv"]),
-    "LILinearCell": (lambda: norse.LILinearCell(N, N), SYNAPSE_AND_MEMBRANE),
-    "LSNN": (lambda: norse.LSNN(), LSNN),
-    "LSNNCell": (lambda: norse.LSNNCell(), LSNN),
-    "LSNNRecurrent": (lambda: norse.LSNNRecurrent(N, N), LSNN),
-    "LSNNRecurrentCell": (lambda: norse.LSNNRecurrentCell(N, N), LSNN),
-    "LIFAdEx": (lambda: norse.LIFAdEx(), ADEX),
-    "LIFAdExCell": (lambda: norse.LIFAdExCell(), ADEX),
-    "LIFAdExRecurrent": (lambda: norse.LIFAdExRecurrent(N, N), ADEX),
-    "LIFAdExRecurrentCell": (lambda: norse.LIFAdExRecurrentCell(N, N), ADEX),
-    "LIFEx": (lambda: norse.LIFEx(), [*LIF, "p.delta_T"]),
-    "LIFExCell": (lambda: norse.LIFExCell(), [*LIF, "p.delta_T"]),
-    "LIFExRecurrent": (lambda: norse.LIFExRecurrent(N, N), [*LIF, "p.delta_T"]),
-    "LIFExRecurrentCell": (lambda: norse.LIFExRecurrentCell(N, N), [*LIF, "p.delta_T"]),
-    "LIFRefracCell": (lambda: norse.LIFRefracCell(), REFRAC),
-    "LIFRefracRecurrentCell": (lambda: norse.LIFRefracRecurrentCell(N, N), REFRAC),
-    "LIFRefracRecurrent": (lambda: LIFRefracRecurrent(N, N), REFRAC),
-    "LIFAdExRefracCell": (lambda: LIFAdExRefracCell(), ADEX_REFRAC),
-    "LIFAdExRefracRecurrentCell": (lambda: LIFAdExRefracRecurrentCell(N, N), ADEX_REFRAC),
-    "LIFAdExRefracRecurrent": (lambda: LIFAdExRefracRecurrent(N, N), ADEX_REFRAC),
-    "LIFMCRecurrentCell": (lambda: LIFMCRecurrentCell(N, N, g_coupling=torch.zeros(N, N)), LIF),
-    "LIFMCRefracRecurrentCell": (
-        lambda: norse.LIFMCRefracRecurrentCell(N, N, g_coupling=torch.zeros(N, N)),
-        REFRAC,
-    ),
-    "IAF": (lambda: norse.IAF(), ["p.v_th"]),
-    "IAFCell": (lambda: norse.IAFCell(), ["p.v_th"]),
-}
-every_module = pytest.mark.parametrize(
-    ("build", "names"), MODULES.values(), ids=list(MODULES.keys())
-)
-
-
-def in_double(state: Any) -> Any:
-    """A state in float64: Norse makes it in float32 whatever the input."""
-    if isinstance(state, Tensor):
-        return state.detach().double()
-    return type(state)(*(in_double(part) for part in state)) if isinstance(state, tuple) else state
+LIF = ["p.tau_syn_inv", "p.tau_mem_inv", "p.v_th"]
 
 
 def tensors(state: Any) -> list[Tensor]:
@@ -103,11 +46,7 @@ def tensors(state: Any) -> list[Tensor]:
 
 def run(module: nn.Module, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """Output and last state for x of shape (T, batch, N), whether or not the module has time."""
-    whole = isinstance(module, (norse.LIF, norse.LI, norse.LSNN, norse.LIFRecurrent)) or (
-        type(module).__name__.removeprefix("Parametrized") in MODULES
-        and not type(module).__name__.endswith("Cell")
-    )
-    if whole:
+    if not type(module).__name__.endswith("Cell"):
         return module(x, state)
     outputs = []
     for step in x:
@@ -119,92 +58,6 @@ def run(module: nn.Module, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
 def spikes(seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return 8.0 * (torch.rand(STEPS, BATCH, N, generator=generator) < 0.6).float()
-
-
-@every_module
-def test_attaches_runs_and_gets_gradients(build, names: list[str]) -> None:
-    torch.manual_seed(0)
-    plain = build()
-    module = copy.deepcopy(plain)
-    make_trainable(module, names)
-    torch.testing.assert_close(run(module, spikes())[0], run(plain, spikes())[0], rtol=1e-5, atol=0)
-    output, state = run(module, spikes())
-    loss = sum((t.square().sum() for t in [output, *tensors(state)] if t.requires_grad), 0.0)
-    loss.backward()
-    for name, raw in zip(values(module), neuron_parameters(module), strict=True):
-        assert raw.grad is not None, name
-        assert raw.grad.isfinite().all(), name
-        assert raw.grad.abs().sum() > 0, name
-
-
-@every_module
-def test_one_value_per_neuron(build, names: list[str]) -> None:
-    torch.manual_seed(0)
-    module = build()
-    one_number = type(module).__name__ in ("LSNN", "LSNNRecurrent")  # a test below says why
-    per_neuron = [n for n in names if not (one_number and n == "p.v_th")]
-    make_trainable(module, per_neuron, shape=(N,))
-    output, state = run(module, spikes())
-    sum(t.sum() for t in [output, *tensors(state)] if t.requires_grad).backward()
-    assert all(p.grad.shape == (N,) for p in neuron_parameters(module))
-
-
-def without_surrogate(p: Any) -> Any:
-    """The same record with a hard threshold: below it, all that is left is smooth."""
-    changes = {n: without_surrogate(v) for n, v in p._asdict().items() if hasattr(v, "_fields")}
-    if "method" in p._fields:
-        changes["method"] = "heaviside"
-    return p._replace(**changes)
-
-
-# a threshold enters smoothly only where it is part of the membrane's or the adaptation's equation
-SMOOTH = {
-    name: (
-        build,
-        [n for n in names if not n.endswith("v_th") or "Ex" in name or name.startswith("LSNN")],
-    )
-    for name, (build, names) in MODULES.items()
-    if not name.startswith("IAF")
-}
-
-
-@pytest.mark.parametrize(("build", "names"), SMOOTH.values(), ids=list(SMOOTH.keys()))
-def test_gradient_equals_central_differences_below_threshold(build, names: list[str]) -> None:
-    torch.manual_seed(0)
-    module = build().double()
-    module.p = without_surrogate(module.p)
-    if hasattr(module, "g_coupling"):
-        module.g_coupling = 0.1 * torch.rand(N, N).double()
-    make_trainable(module, names, shape=None if "LSNN" in type(module).__name__ else (N,))
-    module.double()
-    x = 0.02 * spikes().double()
-    with torch.no_grad():
-        # a first state in float64, away from rest
-        _, state = run(module, x, in_double(run(module, x)[1]))
-    state = in_double(state)
-
-    def loss() -> Tensor:
-        output, last = run(module, x, state)
-        # LI's output is its membrane
-        return sum((t.square().sum() for t in [output, *tensors(last)]), torch.zeros(()).double())
-
-    assert loss().dtype == torch.float64
-    gradients = torch.autograd.grad(loss(), neuron_parameters(module), allow_unused=True)
-    step = 1e-4
-    for name, raw, gradient in zip(names, neuron_parameters(module), gradients, strict=True):
-        assert gradient is not None, name
-        flat = raw.detach().view(-1)
-        for index in range(flat.numel()):
-            sides = []
-            for shift in (-2, -1, 1, 2):
-                kept = flat[index].item()
-                flat[index] = kept + shift * step
-                sides.append(loss().item())
-                flat[index] = kept
-            # the five-point stencil: its error is of the order of step ** 4
-            central = (sides[0] - 8 * sides[1] + 8 * sides[2] - sides[3]) / (12 * step)
-            found = gradient.view(-1)[index].item()
-            assert found == pytest.approx(central, rel=1e-6, abs=1e-10), name
 
 
 # ------------------------------------------------------------------------- negative thresholds
@@ -317,23 +170,6 @@ def test_defaults_hold_in_networks_subclasses_records_and_later_calls() -> None:
                 assert repr(link[0]).startswith("BoundedSigmoid(lower=0, upper=1000")
 
 
-@pytest.mark.parametrize("learning_rate", [0.1, 1.0, 10.0])
-def test_no_training_leaves_the_domain(learning_rate: float) -> None:
-    torch.manual_seed(0)
-    module = make_trainable(norse.LIFRecurrentCell(N, N), LIF, shape=(N,))
-    optimizer = torch.optim.Adam(neuron_parameters(module), lr=learning_rate)
-    for step in range(60):
-        output, _ = run(module, spikes(step))
-        optimizer.zero_grad()
-        (output.mean() - (0.9 if step < 30 else 0.0)).square().backward()
-        optimizer.step()
-        present = values(module)
-        for name in SYNAPSE_AND_MEMBRANE:
-            assert ((present[name] > 0) & (present[name] < 1000)).all()
-        assert (present["p.v_th"] > 0).all()
-        assert present["p.v_th"].isfinite().all()
-
-
 @pytest.mark.parametrize(
     ("rate", "monotone", "bounded"), [(0.9, True, True), (1.5, False, True), (2.5, False, False)]
 )
@@ -389,25 +225,14 @@ def test_an_ambiguous_field_is_named_in_full() -> None:
 # --------------------------------------------------------------------------- fixing and copying
 
 
-@every_module
-def test_fixing_gives_the_librarys_own_module(build, names: list[str]) -> None:
-    torch.manual_seed(0)
-    plain = build()
-    module = make_trainable(copy.deepcopy(plain), names)
-    run(module, spikes())
-    trained = make_fixed(copy.deepcopy(module))
-    assert type(trained) is type(plain)
-    assert type(trained.p) is type(plain.p)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_fixing_gives_the_record_back(case: Case) -> None:
+    plain, module = case.build(), case.build()
+    make_fixed(make_trainable(module, case.trains))
+    assert type(module.p) is type(plain.p)
     for name, part in plain.p._asdict().items():
-        assert type(getattr(trained.p, name)) is type(part), name
-    assert trained.__dict__.keys() == plain.__dict__.keys()
-    torch.testing.assert_close(
-        run(trained, spikes())[0], run(plain, spikes())[0], rtol=1e-5, atol=0
-    )
-    # and the source goes on training
-    output, state = run(module, spikes())
-    sum(t.sum() for t in [output, *tensors(state)] if t.requires_grad).backward()
-    assert all(p.grad is not None for p in neuron_parameters(module))
+        assert type(getattr(module.p, name)) is type(part), name
+    assert module.__dict__.keys() == plain.__dict__.keys()
 
 
 def test_per_neuron_values_survive_fixing() -> None:
@@ -466,7 +291,7 @@ def test_every_module_of_norse_with_a_record_is_in_the_table() -> None:
     }
     tested_apart = {"CobaLIFCell"} | {n for n in exported if n.startswith("Izhikevich")}
     assert len(exported) > 20
-    assert exported - tested_apart <= MODULES.keys()
+    assert exported - tested_apart <= {case.name for case in CASES}
 
 
 # ----------------------------------------------------- what the guide says of Norse 1.1 itself

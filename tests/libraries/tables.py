@@ -1,0 +1,275 @@
+"""Writes two tables of the guide: what trains in which module, and what leaves its domain.
+
+python -m tests.libraries.tables modules > docs/modules.md     # seconds
+python -m tests.libraries.tables native > docs/native.md       # minutes
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neuroparam import find, make_trainable
+from neuroparam.attachment import attached
+from neuroparam.libraries import Known, default_parametrization
+from neuroparam.places import Kind, Place, survey
+from neuroparam.units import bounds_of
+from tests.libraries.cases import Case, all_cases, spikes
+
+TITLES = {
+    "norse": "Norse",
+    "snntorch": "snnTorch",
+    "spikingjelly": "SpikingJelly",
+    "sinabs": "Sinabs",
+    "rockpool": "Rockpool",
+}
+LEARNING_RATES = (1e-3, 1e-2, 1e-1, 1.0)
+STEPS_OF_TRAINING, STEPS_OF_TIME = 200, 5
+
+# what follows this line of a page is written by this script
+MARK = "<!-- written by `python -m tests.libraries.tables`; what is above is not -->\n"
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def line(*cells: str) -> str:
+    return f"| {' | '.join(map(escaped, cells))} |"
+
+
+def modules_table() -> str:
+    """What trains in which module; modules with the same parameters share a row."""
+    parts = []
+    cases = all_cases()
+    for library, title in TITLES.items():
+        parts += [f"\n## {title} {release(library)}\n", line("module", "trains", "is refused")]
+        parts.append("|---|---|---|")
+        rows: dict[tuple[str, str], dict[str, None]] = {}
+        for case in cases:
+            if case.library == library:
+                # SpikingJelly's nodes are the same in both step modes
+                name = case.name.removesuffix(" (s)").removesuffix(" (m)")
+                rows.setdefault(row_of(case), {})[name] = None
+        parts += [line(", ".join(names), *row) for row, names in rows.items()]
+    return "\n".join(parts) + "\n"
+
+
+def release(package: str) -> str:
+    return ".".join(version(package).split(".")[:2])
+
+
+def row_of(case: Case) -> tuple[str, str]:
+    torch.manual_seed(0)
+    module = case.build()
+    places = {place.path: place for place in survey(module)}
+    trains = []
+    for candidate in sorted(find(module), key=lambda candidate: candidate.path):
+        place = places[candidate.path]
+        unit = f", {candidate.unit}" if candidate.unit else ""
+        mark = " ∂" if candidate.path in case.smooth else ""
+        default = default_parametrization(place.neuron, place.field)
+        low, high = bounds_of([default])
+        within = f"{type(default).__name__} in ({low:.3g}, {high:.4g})"
+        trains.append(f"`{candidate.path}`{mark} {candidate.meaning}{unit}: {within}")
+    refused = [f"`{name}`: {reason_for(places.get(name))}" for name in case.refused]
+    return "<br>".join(trains), "<br>".join(refused)
+
+
+def reason_for(place: Place | None) -> str:
+    if place is None:
+        return "not stored, or None"
+    rule = place.known
+    return getattr(rule, "reason", "computed from other values")
+
+
+# ----------------------------------------------------------------------------------- native
+
+# what a user of the library would train; other modules store the same values in the same way
+COMPARED: dict[str, tuple[str, ...]] = {
+    "norse": ("LIFCell", "LSNNCell", "LIFAdExCell", "LICell"),
+    "snntorch": (
+        "Leaky",
+        "Synaptic",
+        "Alpha",
+        "Lapicque",
+        "StateLeaky",
+        "LinearLeaky",
+        "DeltaLeaky",
+    ),
+    "spikingjelly": (
+        "LIFNode (m)",
+        "KLIFNode (m)",
+        "IzhikevichNode (m)",
+        "CUBALIFNode",
+        "DSRLIFNode",
+    ),
+    "sinabs": ("LIF", "LIF train_alphas", "ExpLeak", "ALIF", "IAF"),
+    "rockpool": (
+        "LIFTorch",
+        "LIFTorch decays",
+        "LIFTorch bitshifts",
+        "aLIFTorch",
+        "LIFNeuronTorch",
+        "ExpSynTorch",
+        "RateTorch",
+        "UpDownTorch",
+    ),
+}
+
+
+def native_parameter(module: nn.Module, path: str) -> nn.Parameter | None:
+    """Makes a value trainable the library's own way; None if it has none."""
+    (place,) = (place for place in survey(module) if place.path == path)
+    if place.kind is Kind.NUMBER or (place.kind is Kind.TENSOR and not place.fields):
+        return None
+    if place.kind is Kind.PARAMETER:
+        return place.value.requires_grad_()
+    parameter = nn.Parameter(place.value.detach().clone())
+    if place.fields:  # Norse's record
+        record = getattr(place.owner, place.attribute)
+        setattr(place.owner, place.attribute, record._replace(**{place.field: parameter}))
+    else:  # what `learn_beta=True` and its like do
+        del place.owner._buffers[place.attribute]
+        place.owner.register_parameter(place.attribute, parameter)
+    return parameter
+
+
+class Watched:
+    """What became of one value in a training run."""
+
+    def __init__(self, bounds: tuple[float, float]):
+        self.low, self.high = bounds
+        self.least, self.most = math.inf, -math.inf
+        self.left: int | None = None
+        self.nan: int | None = None
+        self.zeros = self.zeros_outside = self.outside = 0
+
+    def see(self, step: int, value: Tensor, gradient: Tensor | None) -> None:
+        if self.nan is not None:
+            return
+        if not bool(value.isfinite().all()):
+            self.nan = step
+            return
+        self.least = min(self.least, value.min().item())
+        self.most = max(self.most, value.max().item())
+        beyond = bool(((value <= self.low) | (value >= self.high)).any())
+        none = gradient is None or bool((gradient == 0).all())
+        self.zeros += none
+        if beyond:
+            self.left = step if self.left is None else self.left
+            self.outside += 1
+            self.zeros_outside += none
+
+    def __str__(self) -> str:
+        went = f"{self.least:.3g} to {self.most:.3g}"
+        if self.nan is not None:
+            left = f"left at step {self.left} ({went}), " if self.left is not None else ""
+            return f"**{left}NaN at step {self.nan}**"
+        if self.left is not None:
+            stuck = ", stuck" if self.zeros_outside > self.outside / 2 else ""
+            return f"**left at step {self.left}{stuck} ({went})**"
+        return "inside, stuck" if self.zeros > STEPS_OF_TRAINING / 2 else "inside"
+
+
+def trained(
+    case: Case,
+    module: nn.Module,
+    parameters: list[nn.Parameter],
+    read: Callable[[], Tensor],
+    watched: Watched,
+    learning_rate: float,
+) -> Watched:
+    """Adam pushes the mean output up, then down."""
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    for step in range(STEPS_OF_TRAINING):
+        x = spikes(step % 4)[: None if case.fixed_length else STEPS_OF_TIME]
+        try:
+            output = case.run(module, x)
+        except Exception:
+            watched.nan = step if watched.nan is None else watched.nan
+            break
+        optimizer.zero_grad()
+        loss = (output.mean() - (2.0 if step < STEPS_OF_TRAINING / 2 else 0.0)) ** 2
+        if not bool(loss.isfinite()):
+            watched.nan = step if watched.nan is None else watched.nan
+            break
+        if not loss.requires_grad:
+            break
+        loss.backward()
+        gradient = parameters[0].grad
+        optimizer.step()
+        with torch.no_grad():
+            watched.see(step + 1, read(), gradient)
+    return watched
+
+
+def built(case: Case) -> nn.Module:
+    torch.manual_seed(0)
+    return case.build()
+
+
+def native_row(case: Case, path: str) -> str:
+    (place,) = (place for place in survey(built(case)) if place.path == path)
+    assert isinstance(place.known, Known)
+    bounds = bounds_of([default_parametrization(place.neuron, place.field)])
+    cells = []
+    for learning_rate in LEARNING_RATES:
+        module = built(case)
+        parameter = native_parameter(module, path)
+        if parameter is None:
+            cells = ["no way of its own"] * len(LEARNING_RATES)
+            break
+        watched = Watched(bounds)
+        cells.append(
+            str(trained(case, module, [parameter], lambda p=parameter: p, watched, learning_rate))
+        )
+    module = make_trainable(built(case), path)
+    (a,) = attached(module)
+    watched = Watched(bounds)
+    trained(case, module, [a.parameter.raw], a.parameter, watched, LEARNING_RATES[-1])
+    went = f"{watched}, {watched.least:.3g} to {watched.most:.3g}"
+    domain = f"({bounds[0]:.3g}, {bounds[1]:.4g})"
+    return line(TITLES[case.library], case.name, f"`{path}`", domain, *cells, went)
+
+
+def native_table() -> str:
+    """What becomes of values trained as plain Parameters, and attached."""
+    torch.set_num_threads(1)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *TITLES))
+    head = line(
+        "library",
+        "module",
+        "value",
+        "domain",
+        *(f"native, lr {rate:g}" for rate in LEARNING_RATES),
+        "attached, lr 1",
+    )
+    parts = [f"\nVersions: {versions}.\n", head, "|---" * (5 + len(LEARNING_RATES)) + "|"]
+    for case in all_cases():
+        if case.name in COMPARED[case.library]:
+            parts += [native_row(case, path) for path in case.trains]
+    return "\n".join(parts) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {"modules": modules_table, "native": native_table}
+
+
+def written(page: str) -> tuple[str, str]:
+    """A page of the guide: what stands above the mark, and the table below it."""
+    above, _, below = (DOCS / f"{page}.md").read_text().partition(MARK)
+    return above, below
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in TABLES:
+        sys.exit(__doc__)
+    above, _ = written(sys.argv[1])
+    (DOCS / f"{sys.argv[1]}.md").write_text(above + MARK + TABLES[sys.argv[1]]())
