@@ -50,7 +50,7 @@ def modules_table() -> str:
     parts = []
     cases = all_cases()
     for library, title in TITLES.items():
-        parts += [f"\n## {title} {release(library)}\n", line("module", "trains", "is refused")]
+        parts += [f"\n## {title}\n", line("module", "trains", "is refused")]
         parts.append("|---|---|---|")
         rows: dict[tuple[str, str], dict[str, None]] = {}
         for case in cases:
@@ -60,10 +60,6 @@ def modules_table() -> str:
                 rows.setdefault(row_of(case), {})[name] = None
         parts += [line(", ".join(names), *row) for row, names in rows.items()]
     return "\n".join(parts) + "\n"
-
-
-def release(package: str) -> str:
-    return ".".join(version(package).split(".")[:2])
 
 
 def row_of(case: Case) -> tuple[str, str]:
@@ -91,6 +87,8 @@ def reason_for(place: Place | None) -> str:
 
 
 # ----------------------------------------------------------------------------------- native
+
+NO_WAY = "no way of its own"
 
 # what a user of the library would train; other modules store the same values in the same way
 COMPARED: dict[str, tuple[str, ...]] = {
@@ -216,7 +214,8 @@ def built(case: Case) -> nn.Module:
     return case.build()
 
 
-def native_row(case: Case, path: str) -> str:
+def native_row(case: Case, path: str) -> list[str]:
+    """Library, module, value, domain, native at each learning rate, attached."""
     (place,) = (place for place in survey(built(case)) if place.path == path)
     assert isinstance(place.known, Known)
     bounds = bounds_of([default_parametrization(place.neuron, place.field)])
@@ -225,7 +224,7 @@ def native_row(case: Case, path: str) -> str:
         module = built(case)
         parameter = native_parameter(module, path)
         if parameter is None:
-            cells = ["no way of its own"] * len(LEARNING_RATES)
+            cells = [NO_WAY] * len(LEARNING_RATES)
             break
         watched = Watched(bounds)
         cells.append(
@@ -237,7 +236,7 @@ def native_row(case: Case, path: str) -> str:
     trained(case, module, [a.parameter.raw], a.parameter, watched, LEARNING_RATES[-1])
     went = f"{watched}, {watched.least:.3g} to {watched.most:.3g}"
     domain = f"({bounds[0]:.3g}, {bounds[1]:.4g})"
-    return line(TITLES[case.library], case.name, f"`{path}`", domain, *cells, went)
+    return [TITLES[case.library], case.name, f"`{path}`", domain, *cells, went]
 
 
 def native_table() -> str:
@@ -252,11 +251,22 @@ def native_table() -> str:
         *(f"native, lr {rate:g}" for rate in LEARNING_RATES),
         "attached, lr 1",
     )
-    parts = [f"\nVersions: {versions}.\n", head, "|---" * (5 + len(LEARNING_RATES)) + "|"]
-    for case in all_cases():
-        if case.name in COMPARED[case.library]:
-            parts += [native_row(case, path) for path in case.trains]
-    return "\n".join(parts) + "\n"
+    rows = [
+        native_row(case, path)
+        for case in all_cases()
+        if case.name in COMPARED[case.library]
+        for path in case.trains
+    ]
+    natively = [row[4:-1] for row in rows if row[4] != NO_WAY]
+    lost = [sum("**" in cell for cell in column) for column in zip(*natively, strict=True)]
+    counts = ", ".join(f"{n} at {rate:g}" for n, rate in zip(lost, LEARNING_RATES, strict=True))
+    kept = sum("**" not in row[-1] for row in rows)
+    return (
+        f"\nOf {len(natively)} values that a library can train its own way, {counts} left their "
+        f"domain or became NaN.\nOf the {len(rows)} attached ones {kept} stayed inside.\n"
+        f"\nVersions: {versions}.\n\n{head}\n{'|---' * (5 + len(LEARNING_RATES))}|\n"
+        + "".join(f"{line(*row)}\n" for row in rows)
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {"modules": modules_table, "native": native_table}
