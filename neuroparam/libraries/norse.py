@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from neuroparam.libraries.rules import Known, Library, positive, threshold
+from neuroparam.libraries.rules import Known, Library, own_step, positive, threshold
 from neuroparam.parametrizations import BoundedSigmoid, Parametrization
 from neuroparam.quantities import Quantity
 from neuroparam.units import Rate
@@ -12,21 +12,16 @@ from neuroparam.units import Rate
 __all__ = ["NORSE"]
 
 
-def _step(neuron: nn.Module) -> float | None:
-    dt = getattr(neuron, "dt", None)
-    return float(dt) if dt else None
-
-
 def _below_one_per_step(neuron: nn.Module) -> Parametrization | None:
     # v += dt * rate * (...): beyond rate = 1 / dt the membrane overshoots its target, beyond
     # 2 / dt it diverges, so positivity is not enough
-    dt = _step(neuron)
+    dt = own_step(neuron)
     return BoundedSigmoid(0.0, 1.0 / dt) if dt else None
 
 
 NORSE = Library(
     package="norse",
-    dt=_step,
+    dt=own_step,
     rules=(
         # 1/ms-like numbers, beside a dt in s: Norse's own units do not fit together
         Known("tau_*_inv", "rate", "as stored", _below_one_per_step, modules=("CobaLIF*",)),

@@ -8,24 +8,21 @@ from neuroparam.libraries.rules import (
     Known,
     Library,
     Refused,
-    between_zero_and_one,
+    decays,
+    own_step,
     positive,
+    states,
     threshold,
 )
 from neuroparam.parametrizations import BoundedSigmoid, Parametrization, Softplus
 from neuroparam.quantities import Quantity
-from neuroparam.units import Bitshift, Decay
+from neuroparam.units import Bitshift
 
 __all__ = ["ROCKPOOL"]
 
 
-def _step(neuron: nn.Module) -> float | None:
-    dt = getattr(neuron, "dt", None)
-    return float(dt) if dt else None
-
-
 def _above_dt(neuron: nn.Module) -> Parametrization | None:
-    dt = _step(neuron)
+    dt = own_step(neuron)
     return Softplus(lower=dt) if dt else None
 
 
@@ -34,7 +31,6 @@ def _bits(neuron: nn.Module) -> Parametrization:
     return BoundedSigmoid(0.0, 24.0)
 
 
-_STATE = ("it is a state, overwritten in every forward", "Name a time constant or a threshold.")
 _ROUNDED = (
     "LIFBitshiftTorch rounds it to a whole bitshift, which has no gradient",
     "Use LIFTorch: its leak_mode='bitshifts' trains dash_mem and dash_syn.",
@@ -42,7 +38,7 @@ _ROUNDED = (
 
 ROCKPOOL = Library(
     package="rockpool",
-    dt=_step,
+    dt=own_step,
     rules=(
         Refused("tau_mem", *_ROUNDED, modules=("LIFBitshiftTorch",), quantity=Quantity.TAU_MEM),
         Refused("tau_syn", *_ROUNDED, modules=("LIFBitshiftTorch",), quantity=Quantity.TAU_SYN),
@@ -66,11 +62,8 @@ ROCKPOOL = Library(
             "Train the Parameter as it is.",
             modules=("RateTorch",),
         ),
-        Refused("vmem", *_STATE),
-        Refused("isyn", *_STATE),
-        Refused("iahp", *_STATE),
-        Refused("spikes", *_STATE),
-        Refused("x", *_STATE, modules=("RateTorch",)),
+        *states("vmem", "isyn", "iahp", "spikes"),
+        *states("x", modules=("RateTorch",)),
         Refused(
             "learning_window",
             "it shapes the surrogate gradient, not the dynamics",
@@ -82,10 +75,7 @@ ROCKPOOL = Library(
         Known("tau_mem", "membrane time constant", "s", positive, Quantity.TAU_MEM),
         Known("tau_syn", "synaptic time constant", "s", positive, Quantity.TAU_SYN),
         Known("tau_ahp", "after-hyperpolarisation time constant", "s", positive),
-        Known(
-            "alpha", "membrane decay per step", "", between_zero_and_one, Quantity.TAU_MEM, Decay
-        ),
-        Known("beta", "synaptic decay per step", "", between_zero_and_one, Quantity.TAU_SYN, Decay),
+        *decays("alpha", "beta"),
         Known("dash_mem", "membrane bitshift", "bits", _bits, Quantity.TAU_MEM, Bitshift),
         Known("dash_syn", "synaptic bitshift", "bits", _bits, Quantity.TAU_SYN, Bitshift),
         Known(

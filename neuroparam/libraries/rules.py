@@ -11,7 +11,7 @@ from torch import nn
 
 from neuroparam.parametrizations import BoundedSigmoid, ExpScaledLog, Parametrization, Softplus
 from neuroparam.quantities import Quantity
-from neuroparam.units import UnitMap
+from neuroparam.units import Decay, UnitMap
 
 __all__ = [
     "Known",
@@ -21,7 +21,10 @@ __all__ = [
     "above_one_step",
     "between_zero_and_one",
     "classes_of",
+    "decays",
+    "own_step",
     "positive",
+    "states",
     "threshold",
 ]
 
@@ -136,3 +139,44 @@ def between_zero_and_one(neuron: nn.Module) -> Parametrization:
 def above_one_step(neuron: nn.Module) -> Parametrization:
     """A time constant in steps, of a module that integrates by forward Euler."""
     return Softplus(lower=1.0)
+
+
+def own_step(neuron: nn.Module) -> float | None:
+    """The time step in seconds of a module that keeps one as `dt`."""
+    dt = getattr(neuron, "dt", None)
+    return float(dt) if dt else None
+
+
+def decays(membrane: str, synaptic: str) -> tuple[Known, Known]:
+    """The decay factors per step of a membrane and of a synapse, by their fields."""
+    return (
+        Known(
+            membrane,
+            "membrane decay per step",
+            "",
+            between_zero_and_one,
+            Quantity.TAU_MEM,
+            Decay,
+        ),
+        Known(
+            synaptic,
+            "synaptic decay per step",
+            "",
+            between_zero_and_one,
+            Quantity.TAU_SYN,
+            Decay,
+        ),
+    )
+
+
+def states(*fields: str, modules: tuple[str, ...] = ("*",)) -> tuple[Refused, ...]:
+    """What a module carries from step to step."""
+    return tuple(
+        Refused(
+            name,
+            "it is a state, which the module overwrites as it runs",
+            "Name a time constant, a decay or a threshold.",
+            modules,
+        )
+        for name in fields
+    )

@@ -13,11 +13,13 @@ from neuroparam.libraries.rules import (
     Refused,
     Wrapped,
     between_zero_and_one,
+    decays,
     positive,
+    states,
     threshold,
 )
 from neuroparam.quantities import Quantity
-from neuroparam.units import Decay, Steps
+from neuroparam.units import Steps
 
 __all__ = ["SINABS"]
 
@@ -82,8 +84,6 @@ def _spike_fn(spike_fn: Any) -> Any:
     return None if spike_fn is None else _SpikeWithThresholdGradient(spike_fn)
 
 
-_STATE = ("it is a state, overwritten in every forward", "Name a time constant or a threshold.")
-
 SINABS = Library(
     package="sinabs",
     wrapped=(Wrapped(("StatefulLayer",), {"spike_fn": _spike_fn}, _LEAF),),
@@ -95,28 +95,11 @@ SINABS = Library(
             modules=("ALIF",),
         ),
         Refused("max_num_spikes_per_bin", "it limits the spikes of a step", "Set it directly."),
-        Refused("v_mem", *_STATE),
-        Refused("i_syn", *_STATE),
-        Refused("b", *_STATE),
+        *states("v_mem", "i_syn", "b"),
         Known("tau_mem", "membrane time constant", "steps", positive, Quantity.TAU_MEM, Steps),
         Known("tau_syn", "synaptic time constant", "steps", positive, Quantity.TAU_SYN, Steps),
         Known("tau_adapt", "adaptation time constant", "steps", positive),
-        Known(
-            "alpha_mem",
-            "membrane decay per step",
-            "",
-            between_zero_and_one,
-            Quantity.TAU_MEM,
-            Decay,
-        ),
-        Known(
-            "alpha_syn",
-            "synaptic decay per step",
-            "",
-            between_zero_and_one,
-            Quantity.TAU_SYN,
-            Decay,
-        ),
+        *decays("alpha_mem", "alpha_syn"),
         Known("alpha_adapt", "adaptation decay per step", "", between_zero_and_one),
         Known("adapt_scale", "strength of the adaptation", "", positive),
         Known("b0", "threshold at rest", "voltage", threshold, Quantity.THRESHOLD),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from neuroparam.libraries.rules import (
     Known,
     Library,
     Refused,
-    between_zero_and_one,
+    decays,
     positive,
+    states,
     threshold,
 )
 from neuroparam.parametrizations import BoundedSigmoid, Parametrization, Softplus
@@ -53,8 +55,6 @@ def _share(one: str, other: str, neuron: nn.Module) -> Parametrization | None:
     room = mine * others / step if step > 0 else 0.0
     return Softplus(lower=mine / math.sqrt(room)) if room > 1.0 else None
 
-
-_STATE = ("it is a state, overwritten in every step", "Name a decay or a threshold.")
 
 SNNTORCH = Library(
     package="snntorch",
@@ -99,54 +99,39 @@ SNNTORCH = Library(
             "Scale the weights of the next layer.",
             modules=("DeltaLeaky",),
         ),
-        Refused("mem", *_STATE),
-        Refused("mem_prev", *_STATE),
-        Refused("syn", *_STATE),
-        Refused("syn_exc", *_STATE),
-        Refused("syn_inh", *_STATE),
-        Refused("spk", *_STATE),
-        Refused("reset", *_STATE),
+        *states("mem", "mem_prev", "syn", "syn_exc", "syn_inh", "spk", "reset"),
         Refused(
             "reset_mechanism_val",
             "it is the number of a reset mechanism",
             "Set reset_mechanism instead.",
         ),
         # ------------------------------------------------------------------- trained
-        Known(
-            "alpha",
-            "slower synaptic decay per step",
-            "",
-            _alpha_of_alpha,
-            Quantity.TAU_SYN,
-            Decay,
-            modules=("Alpha",),
-            coupled="alpha must stay above beta",
+        *(
+            Known(
+                name,
+                f"{which} synaptic decay per step",
+                "",
+                default,
+                Quantity.TAU_SYN,
+                Decay,
+                modules=("Alpha",),
+                coupled="alpha must stay above beta",
+            )
+            for name, which, default in (
+                ("alpha", "slower", _alpha_of_alpha),
+                ("beta", "faster", _beta_of_alpha),
+            )
         ),
-        Known(
-            "beta",
-            "faster synaptic decay per step",
-            "",
-            _beta_of_alpha,
-            Quantity.TAU_SYN,
-            Decay,
-            modules=("Alpha",),
-            coupled="alpha must stay above beta",
-        ),
-        Known(
-            "R",
-            "membrane resistance",
-            "R * C in time_step's unit",
-            lambda neuron: _share("R", "C", neuron),
-            modules=("Lapicque",),
-            coupled="R * C must stay above the time step",
-        ),
-        Known(
-            "C",
-            "membrane capacitance",
-            "R * C in time_step's unit",
-            lambda neuron: _share("C", "R", neuron),
-            modules=("Lapicque",),
-            coupled="R * C must stay above the time step",
+        *(
+            Known(
+                name,
+                f"membrane {what}",
+                "R * C in time_step's unit",
+                partial(_share, name, other),
+                modules=("Lapicque",),
+                coupled="R * C must stay above the time step",
+            )
+            for name, what, other in (("R", "resistance", "C"), ("C", "capacitance", "R"))
         ),
         Known(
             "tau",
@@ -158,22 +143,7 @@ SNNTORCH = Library(
             modules=("StateLeaky",),
         ),
         Known("delta_threshold", "threshold of change", "voltage", threshold, Quantity.THRESHOLD),
-        Known(
-            "beta",
-            "membrane decay per step",
-            "",
-            between_zero_and_one,
-            Quantity.TAU_MEM,
-            Decay,
-        ),
-        Known(
-            "alpha",
-            "synaptic decay per step",
-            "",
-            between_zero_and_one,
-            Quantity.TAU_SYN,
-            Decay,
-        ),
+        *decays("beta", "alpha"),
         Known("threshold", "threshold", "voltage", threshold, Quantity.THRESHOLD),
         Known("graded_spikes_factor", "size of a spike", "", positive),
     ),

@@ -14,13 +14,13 @@ from neuroparam.libraries.rules import (
     Refused,
     Wrapped,
     above_one_step,
-    between_zero_and_one,
+    decays,
     positive,
     threshold,
 )
 from neuroparam.parametrizations import Parametrization, Softplus
 from neuroparam.quantities import Quantity
-from neuroparam.units import Decay, Steps
+from neuroparam.units import Steps
 
 __all__ = ["SPIKINGJELLY"]
 
@@ -189,22 +189,7 @@ SPIKINGJELLY = Library(
             euler=True,
         ),
         Known("tau_w", "adaptation time constant", "steps", above_one_step),
-        Known(
-            "v_decay",
-            "membrane decay per step",
-            "",
-            between_zero_and_one,
-            Quantity.TAU_MEM,
-            Decay,
-        ),
-        Known(
-            "c_decay",
-            "synaptic decay per step",
-            "",
-            between_zero_and_one,
-            Quantity.TAU_SYN,
-            Decay,
-        ),
+        *decays("v_decay", "c_decay"),
         Known("v_threshold", "threshold", "voltage", threshold, Quantity.THRESHOLD),
         Known("k", "gain of the membrane", "", positive, modules=("KLIFNode",)),
     ),
