@@ -20,40 +20,53 @@ from neuroparam.libraries.rules import (
 )
 from neuroparam.parametrizations import BoundedSigmoid, Parametrization, Softplus
 from neuroparam.quantities import Quantity
-from neuroparam.units import Decay, Steps
+from neuroparam.units import Decay, Steps, bounds_of
 
 __all__ = ["SNNTORCH"]
 
 
 def _span(neuron: nn.Module, attribute: str) -> tuple[float, float]:
+    """The least and the greatest that a value is now."""
     value: Any = torch.as_tensor(getattr(neuron, attribute)).detach()
     return float(value.min()), float(value.max())
 
 
-def _between_the_decays(neuron: nn.Module) -> float | None:
-    # Alpha divides by log(beta) - log(alpha), and needs alpha > beta. Each decay keeps to its
-    # side of the geometric mean of the two, so that they can be trained apart or together.
-    (alpha, _), (_, beta) = _span(neuron, "alpha"), _span(neuron, "beta")
-    return math.sqrt(alpha * beta) if 0 < beta < alpha else None
+def _bounds(neuron: nn.Module, attribute: str) -> tuple[float, float] | None:
+    """The bounds of a value that is attached already."""
+    maps: Any = getattr(neuron, "parametrizations", {})
+    return bounds_of(maps[attribute]) if attribute in maps else None
+
+
+# Two values of Alpha and two of Lapicque are tied to each other. Each gets bounds of its own that
+# keep the pair valid whatever the other does, so that they can be trained apart or together.
 
 
 def _alpha_of_alpha(neuron: nn.Module) -> Parametrization | None:
-    between = _between_the_decays(neuron)
-    return BoundedSigmoid(between, 1.0) if between else None
+    return _decay_of_alpha(neuron, _bounds(neuron, "beta"), slower=True)
 
 
 def _beta_of_alpha(neuron: nn.Module) -> Parametrization | None:
-    between = _between_the_decays(neuron)
-    return BoundedSigmoid(0.0, between) if between else None
+    return _decay_of_alpha(neuron, _bounds(neuron, "alpha"), slower=False)
+
+
+def _decay_of_alpha(
+    neuron: nn.Module, other: tuple[float, float] | None, slower: bool
+) -> Parametrization | None:
+    # it divides by log(beta) - log(alpha), and needs alpha > beta
+    (alpha, _), (_, beta) = _span(neuron, "alpha"), _span(neuron, "beta")
+    if not 0 < beta < alpha:
+        return None
+    between = math.sqrt(alpha * beta) if other is None else other[slower]
+    return BoundedSigmoid(between, 1.0) if slower else BoundedSigmoid(0.0, between)
 
 
 def _share(one: str, other: str, neuron: nn.Module) -> Parametrization | None:
-    # Lapicque integrates by forward Euler: R * C must exceed the time step. Each factor keeps
-    # above its share, so that they can be trained apart or together.
-    (mine, _), (others, _) = _span(neuron, one), _span(neuron, other)
-    (_, step) = _span(neuron, "time_step")
-    room = mine * others / step if step > 0 else 0.0
-    return Softplus(lower=mine / math.sqrt(room)) if room > 1.0 else None
+    # forward Euler: R * C must exceed the time step
+    (mine, _), (others, _), (_, step) = (_span(neuron, name) for name in (one, other, "time_step"))
+    if not 0 < step < mine * others:
+        return None
+    bounds = _bounds(neuron, other)
+    return Softplus(lower=math.sqrt(step * mine / others) if bounds is None else step / bounds[0])
 
 
 SNNTORCH = Library(

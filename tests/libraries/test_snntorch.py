@@ -91,6 +91,17 @@ def test_alpha_stays_above_beta_whatever_raw(names: list[str]) -> None:
         module.reset_mem()
 
 
+@pytest.mark.parametrize(("first", "second"), [("alpha", "beta"), ("beta", "alpha")])
+def test_alpha_stays_above_beta_when_the_other_follows_after_training(first, second) -> None:
+    module = make_trainable(alpha(), first)
+    setattr(module, first, {"alpha": 0.99, "beta": 0.1}[first])  # training would do this
+    make_trainable(module, second)
+    with torch.no_grad():
+        for raw in neuron_parameters(module):  # towards each other
+            raw.fill_(-1e30 if raw is module.parametrizations["alpha"].original else 1e30)
+    assert module.beta < module.alpha
+
+
 def test_a_map_that_could_break_the_order_is_refused() -> None:
     module = alpha()
     before = snapshot(module)
@@ -118,6 +129,13 @@ def test_the_time_constant_of_lapicque_stays_above_the_step(names: list[str]) ->
             for raw in neuron_parameters(module):
                 raw.fill_(number)
         # R0 * C0 = 25.5 steps leave each its share, the root of that
+        assert (module.R * module.C / module.time_step).item() >= 1 - 1e-5
+    if len(names) == 1:  # the other one, after training
+        setattr(module, names[0], 100.0)
+        make_trainable(module, "C" if names == ["R"] else "R")
+        with torch.no_grad():
+            for raw in neuron_parameters(module):
+                raw.fill_(-1e30)
         assert (module.R * module.C / module.time_step).item() >= 1 - 1e-5
     with pytest.raises(errors.ParametrizationError, match="must stay above the time step"):
         make_trainable(snn.Lapicque(R=5.1, C=5e-3, time_step=1e-3), {"R": ExpScaledLog()})
