@@ -337,7 +337,11 @@ def _refuse_beyond_coupling(place: Place, parameter: NeuronParameter) -> None:
         return
     default = rule.default(place.neuron)
     if default is None:
-        return
+        raise NotTrainableError(
+            place.path,
+            f"{rule.coupled}, which the present values do not keep",
+            "Set values that do, then attach.",
+        )
     lower, upper = bounds_of([default])
     if parameter.bounds[0] < lower or parameter.bounds[1] > upper:
         raise ParametrizationError(

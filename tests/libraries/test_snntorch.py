@@ -141,6 +141,14 @@ def test_the_time_constant_of_lapicque_stays_above_the_step(names: list[str]) ->
         make_trainable(snn.Lapicque(R=5.1, C=5e-3, time_step=1e-3), {"R": ExpScaledLog()})
 
 
+def test_values_that_break_the_tie_already_are_refused() -> None:
+    module = snn.Lapicque(R=0.5, C=0.5, time_step=1)
+    before = snapshot(module)
+    with pytest.raises(errors.NotTrainableError, match="present values do not keep"):
+        make_trainable(module, "R")
+    assert_unchanged(module, before)
+
+
 def test_the_dead_beta_of_lapicque_changes_nothing() -> None:
     module = snn.Lapicque(beta=0.9)
     _, mem = module(x())
