@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import torch
 from torch import nn
 
 from neuroparam.libraries.rules import (
     Known,
     Library,
     Refused,
+    Wrapped,
     decays,
     own_step,
     positive,
@@ -31,6 +36,22 @@ def _bits(neuron: nn.Module) -> Parametrization:
     return BoundedSigmoid(0.0, 24.0)
 
 
+def _json_to_param(self: Any, saved: Any) -> None:
+    """What `load` does, for a module with attached values.
+
+    Rockpool writes into the `.data` of what it reads: here that is a computed tensor, and the
+    saved value would be lost in silence.
+    """
+    rest = {}
+    for name, value in (saved or {}).items():
+        if name in self.parametrizations:
+            number = json.loads(value) if isinstance(value, str) else value
+            setattr(self, name, torch.as_tensor(number, dtype=torch.float))
+        else:
+            rest[name] = value
+    type(self)._neuroparam_plain_class.json_to_param(self, rest)
+
+
 _ROUNDED = (
     "LIFBitshiftTorch rounds it to a whole bitshift, which has no gradient",
     "Use LIFTorch: its leak_mode='bitshifts' trains dash_mem and dash_syn.",
@@ -39,6 +60,7 @@ _ROUNDED = (
 ROCKPOOL = Library(
     package="rockpool",
     dt=own_step,
+    wrapped=(Wrapped(("TorchModule",), methods={"json_to_param": _json_to_param}),),
     rules=(
         Refused("tau_mem", *_ROUNDED, modules=("LIFBitshiftTorch",), quantity=Quantity.TAU_MEM),
         Refused("tau_syn", *_ROUNDED, modules=("LIFBitshiftTorch",), quantity=Quantity.TAU_SYN),

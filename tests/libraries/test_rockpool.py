@@ -107,3 +107,29 @@ def test_a_failure_in_a_map_is_not_swallowed() -> None:
     module.parametrizations["tau_mem"][0].fail = True
     with pytest.raises(errors.EvaluationError, match="tau_mem"):
         module(x())
+
+
+@pytest.mark.parametrize("attach", [False, True])
+def test_what_rockpool_saves_of_an_attached_module_loads_into_both(tmp_path, attach: bool) -> None:
+    saved = make_trainable(LIFTorch(N), TAUS)
+    saved.tau_mem = torch.tensor([4e-3, 5e-3, 6e-3])
+    saved.save(tmp_path / "lif.json")
+    module = make_trainable(LIFTorch(N), "tau_mem") if attach else LIFTorch(N)
+    module.load(tmp_path / "lif.json")
+    torch.testing.assert_close(module.tau_mem.detach(), torch.tensor([4e-3, 5e-3, 6e-3]))
+    one = make_trainable(LIFTorch(N, tau_mem=0.01), "tau_mem")
+    with pytest.raises(ValueError, match="shape"):
+        one.load(tmp_path / "lif.json")
+
+
+def test_a_network_of_rockpool_saves_and_loads(tmp_path) -> None:
+    def network() -> nn.Module:
+        return make_trainable(Sequential(LinearTorch((N, N)), LIFTorch(N)), "*.tau_mem")
+
+    net, other = network(), network()
+    with torch.no_grad():
+        neuron_parameters(net)[0].add_(0.5)
+    net.save(tmp_path / "net.json")
+    other.load(tmp_path / "net.json")
+    for path, value in values(net).items():
+        torch.testing.assert_close(values(other)[path], value)
