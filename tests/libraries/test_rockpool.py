@@ -109,6 +109,23 @@ def test_a_failure_in_a_map_is_not_swallowed() -> None:
         module(x())
 
 
+def test_torchs_methods_by_the_name_of_rockpools_need_to_torch() -> None:
+    for module in (LIFTorch(N), make_trainable(LIFTorch(N), TAUS)):
+        with pytest.raises(AttributeError):
+            module.zero_grad()
+        with pytest.raises(AttributeError):
+            module.requires_grad_(False)
+        module.to_torch().zero_grad()
+        module.requires_grad_(False)
+
+
+def test_one_value_per_neuron_of_what_was_built_as_one() -> None:
+    module = make_trainable(LIFTorch(N, tau_mem=0.01), "tau_mem", shape=(N,))
+    assert module.tau_mem.shape == (N,)
+    with pytest.raises(ValueError, match=r"of shape \(\)"):
+        module.tau_mem = torch.full((N,), 5e-3)
+
+
 @pytest.mark.parametrize("attach", [False, True])
 def test_what_rockpool_saves_of_an_attached_module_loads_into_both(tmp_path, attach: bool) -> None:
     saved = make_trainable(LIFTorch(N), TAUS)

@@ -71,6 +71,12 @@ def test_a_checkpoint_of_the_plain_module_loads() -> None:
     assert found == pytest.approx({"alpha": 0.7, "beta": 0.6, "threshold": 1.5}, rel=1e-6)
 
 
+def test_spikes_come_back_in_float32() -> None:
+    for module in (snn.Leaky(beta=0.9), make_trainable(snn.Leaky(beta=0.9), "beta")):
+        spike, mem = module.double()(x().double())
+        assert (spike.dtype, mem.dtype) == (torch.float32, torch.float64)
+
+
 # -------------------------------------------------------------------------- joint constraints
 
 
@@ -200,6 +206,13 @@ def test_a_network_with_hidden_states_trains_and_is_copied() -> None:
     twin = copy.deepcopy(net)  # after a forward, which a plain snnTorch network refuses
     assert values(twin).keys() == values(net).keys()
     assert type(make_fixed(twin)[1]) is snn.Leaky
+    # the list that snnTorch resets has the layers that were built, and no copies
+    _, mem = net(x())
+    utils.reset(twin)
+    assert net[1].mem.abs().sum() == 0
+    twin(x())
+    twin[1].reset_mem()
+    assert twin[1].mem.abs().sum() == 0
     plain = hidden()
     plain(x())
     with pytest.raises(RuntimeError, match="deepcopy"):
