@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterator, Mapping
-from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -79,12 +77,6 @@ class Record(nn.Module):
         plain = {**self.__dict__, **self._parameters, **self._buffers}
         shown = (f"{name}={plain[name]}" for name in self.field_names if name in plain)
         return ", ".join((self.record_type.__name__, *shown))
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.__dict__.get("record_type"), name, None)
-        if inspect.isfunction(method):  # what the record could do, with the fields as they are
-            return MethodType(method, self)
-        return super().__getattr__(name)
 
     def __iter__(self) -> Iterator[Any]:
         return (getattr(self, name) for name in self.field_names)

@@ -1,7 +1,9 @@
 """Profiles of hypothesis: `pytest --hypothesis-profile thorough` for the long run."""
 
 import os
+import sys
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -18,3 +20,11 @@ settings.register_profile(
     "thorough", deadline=None, max_examples=3000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def no_neurons_of_other_tests() -> None:
+    """snnTorch keeps a list of all neurons ever built, and its `utils.reset` goes through it."""
+    snntorch = sys.modules.get("snntorch")
+    if snntorch is not None:
+        snntorch.SpikingNeuron.init()

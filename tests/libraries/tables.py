@@ -215,7 +215,7 @@ def built(case: Case) -> nn.Module:
 
 
 def native_row(case: Case, path: str) -> list[str]:
-    """Library, module, value, domain, native at each learning rate, attached."""
+    """Module, value, domain, native at each learning rate, attached."""
     (place,) = (place for place in survey(built(case)) if place.path == path)
     assert isinstance(place.known, Known)
     bounds = bounds_of([default_parametrization(place.neuron, place.field)])
@@ -236,37 +236,40 @@ def native_row(case: Case, path: str) -> list[str]:
     trained(case, module, [a.parameter.raw], a.parameter, watched, LEARNING_RATES[-1])
     went = f"{watched}, {watched.least:.3g} to {watched.most:.3g}"
     domain = f"({bounds[0]:.3g}, {bounds[1]:.4g})"
-    return [TITLES[case.library], case.name, f"`{path}`", domain, *cells, went]
+    return [case.name, f"`{path}`", domain, *cells, went]
 
 
 def native_table() -> str:
     """What becomes of values trained as plain Parameters, and attached."""
     torch.set_num_threads(1)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *TITLES))
-    head = line(
-        "library",
-        "module",
-        "value",
-        "domain",
-        *(f"native, lr {rate:g}" for rate in LEARNING_RATES),
-        "attached, lr 1",
-    )
-    rows = [
-        native_row(case, path)
-        for case in all_cases()
-        if case.name in COMPARED[case.library]
-        for path in case.trains
-    ]
-    natively = [row[4:-1] for row in rows if row[4] != NO_WAY]
+    rates = (f"native, lr {rate:g}" for rate in LEARNING_RATES)
+    head = ("module", "value", "domain", *rates, "attached, lr 1")
+    rows = {
+        library: [
+            native_row(case, path)
+            for case in all_cases()
+            if case.library == library and case.name in names
+            for path in case.trains
+        ]
+        for library, names in COMPARED.items()
+    }
+    every = [row for part in rows.values() for row in part]
+    natively = [row[3:-1] for row in every if row[3] != NO_WAY]
     lost = [sum("**" in cell for cell in column) for column in zip(*natively, strict=True)]
-    counts = ", ".join(f"{n} at {rate:g}" for n, rate in zip(lost, LEARNING_RATES, strict=True))
-    kept = sum("**" not in row[-1] for row in rows)
-    return (
-        f"\nOf {len(natively)} values that a library can train its own way, {counts} left their "
-        f"domain or became NaN.\nOf the {len(rows)} attached ones {kept} stayed inside.\n"
-        f"\nVersions: {versions}.\n\n{head}\n{'|---' * (5 + len(LEARNING_RATES))}|\n"
-        + "".join(f"{line(*row)}\n" for row in rows)
+    counts = ", ".join(
+        f"{n} at a learning rate of {rate:g}" for n, rate in zip(lost, LEARNING_RATES, strict=True)
     )
+    kept = sum("**" not in row[-1] for row in every)
+    parts = [
+        f"\nOf {len(natively)} values that a library can train its own way, these left their "
+        f"domain or became NaN: {counts}.\n"
+        f"Of the {len(every)} attached ones {kept} stayed inside.\n\nVersions: {versions}."
+    ]
+    for library, part in rows.items():
+        parts += [f"\n## {TITLES[library]}\n", line(*head), f"{'|---' * len(head)}|"]
+        parts += [line(*row) for row in part]
+    return "\n".join(parts) + "\n"
 
 
 TABLES: dict[str, Callable[[], str]] = {"modules": modules_table, "native": native_table}

@@ -166,12 +166,6 @@ def test_the_dead_beta_of_lapicque_changes_nothing() -> None:
 # ---------------------------------------------------------------------------------- networks
 
 
-@pytest.fixture(autouse=True)
-def nothing_from_other_tests() -> None:
-    """snnTorch keeps a list of all its neurons, also of those whose constructor failed."""
-    snn.SpikingNeuron.init()
-
-
 def hidden() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
