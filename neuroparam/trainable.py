@@ -34,7 +34,7 @@ from neuroparam.errors import (
 from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
 from neuroparam.libraries import Known, default_parametrization
-from neuroparam.names import Name, is_pattern, matches
+from neuroparam.names import Name, is_pattern, matches, specificity
 from neuroparam.parametrizations import ExpScaledLog, OpenInterval, Parametrization
 from neuroparam.places import Place, find_places
 from neuroparam.quantities import Quantity
@@ -81,7 +81,9 @@ def make_trainable(
             tensor or array, a `torch.distributions.Distribution`, or a callable
             `shape -> values`; or a mapping name -> one of these.
         shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
-            or a mapping name -> shape. None keeps the shape, or takes that of `init`.
+            or a mapping name -> shape, whose names may also be finer than those in `names`
+            (`{"hidden.*": (100,), "out.*": (10,)}`); the most specific one counts. None keeps
+            the shape, or takes that of `init`.
         dt: the time step of the simulation in seconds, which a `Quantity` needs where the
             library has none of its own (snnTorch, SpikingJelly, Sinabs).
 
@@ -125,11 +127,11 @@ def make_trainable(
     chains = _as_chains(names)
     places = find_places(module, chains)
     inits = _per_name(init, list(chains), "init")
-    shapes = _per_name(shape, list(chains), "shape")
+    shapes = _per_place(shape, places)
 
     prepared = [
-        _prepare(module, place, name, chains[name], inits[name], shapes[name], dt)
-        for name, place in places
+        _prepare(module, place, name, chains[name], inits[name], wanted, dt)
+        for (name, place), wanted in zip(places, shapes, strict=True)
     ]
     # everything that can be refused has been; from here on the module changes
     for place, parameter in prepared:
@@ -234,6 +236,26 @@ def _per_name(given: Any, names: list[Name], argument: str) -> dict[Name, Any]:
             f"{argument} speaks of what `names` does not list", unknown, [str(n) for n in names]
         )
     return {name: given.get(name) for name in names}
+
+
+def _per_place(
+    shape: Shape | Mapping[Name, Shape], places: Sequence[tuple[Name, Place]]
+) -> list[Shape]:
+    """The shape wanted at each place, by the most specific name that fits it."""
+    if not isinstance(shape, Mapping):
+        return [shape] * len(places)
+    fitting = [[key for key in shape if _means(key, name, place)] for name, place in places]
+    used = {key for keys in fitting for key in keys}
+    unknown: dict[str, Sequence[str]] = {str(key): () for key in shape if key not in used}
+    if unknown:
+        paths = [place.path for _, place in places]
+        raise UnknownNameError("shape speaks of what `names` does not list", unknown, paths)
+    return [shape[max(keys, key=specificity)] if keys else None for keys in fitting]
+
+
+def _means(key: object, name: Name, place: Place) -> bool:
+    """Whether a key of a mapping speaks of a place that was named so."""
+    return key == name or (isinstance(key, str) and matches(place.path, key))
 
 
 def _prepare(

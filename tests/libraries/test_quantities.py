@@ -346,6 +346,29 @@ def test_a_long_time_constant_keeps_its_digits() -> None:
     assert leaky.beta.dtype == torch.float32
 
 
+def test_layers_of_different_sizes_get_shapes_of_their_own() -> None:
+    net = nn.ModuleDict({"hidden": snn.Synaptic(alpha=0.8, beta=0.9), "out": snn.Leaky(beta=0.9)})
+    names = [Quantity.TAU_MEM, Quantity.TAU_SYN, Quantity.THRESHOLD]
+    shape = {"hidden.*": (8,), "out.*": (2,), "out.threshold": ()}
+    make_trainable(net, names, shape=shape, dt=DT)
+    assert {path: tuple(value.shape) for path, value in values(net).items()} == {
+        "hidden.beta": (8,),
+        "hidden.alpha": (8,),
+        "hidden.threshold": (8,),
+        "out.beta": (2,),
+        "out.threshold": (),
+    }
+    with pytest.raises(errors.UnknownNameError, match=r"shape speaks of .*\n.*'middle\.\*'"):
+        make_trainable(snn.Leaky(beta=0.9), Quantity.TAU_MEM, shape={"middle.*": (8,)}, dt=DT)
+    part = make_trainable(
+        nn.Sequential(snn.Leaky(beta=0.9), snn.Leaky(beta=0.9)),
+        Quantity.TAU_MEM,
+        shape={"0.beta": (8,)},
+        dt=DT,
+    )
+    assert [tuple(value.shape) for value in values(part).values()] == [(8,), ()]
+
+
 # ------------------------------------------------------------------------------------- Euler
 
 
