@@ -30,6 +30,21 @@ def squeezed(module: nn.Module, x: Tensor) -> Tensor:
     return flat.unflatten(0, (BATCH, -1)).transpose(0, 1)
 
 
+class Silent:
+    """A spike function without spikes: ALIF needs one, where LIF takes None."""
+
+    required_states = ("v_mem",)
+
+    @staticmethod
+    def apply(v_mem: Tensor, *_: Any) -> Tensor:
+        return torch.zeros_like(v_mem)
+
+
+def last_membrane(module: nn.Module, x: Tensor) -> Tensor:
+    run(module, x)
+    return module.v_mem
+
+
 def recurrent() -> nn.Module:
     return nn.Linear(N, N, bias=False)
 
@@ -169,6 +184,8 @@ CASES = [
         run,
         ("tau_mem", "tau_adapt", "tau_syn", "adapt_scale", "b0"),
         IN_ALIF,
+        (alif(spike_fn=Silent), last_membrane),
+        MEMBRANE,
     ),
     Case(
         "sinabs",
@@ -177,6 +194,8 @@ CASES = [
         run,
         ("alpha_mem", "alpha_adapt", "alpha_syn", "adapt_scale", "b0"),
         IN_ALIF,
+        (alif(spike_fn=Silent, train_alphas=True), last_membrane),
+        ALPHAS,
     ),
     Case(
         "sinabs",

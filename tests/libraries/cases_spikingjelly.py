@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from tests.libraries.cases import STEPS, Case, N
+from tests.libraries.cases import STEPS, Case, N, Run
 
 UNCONSTRAINED = "it is unconstrained already"
 DRIVE = 1.3
@@ -83,10 +83,12 @@ def whole(
     name: str,
     build: Callable[[], nn.Module],
     trains: tuple[str, ...],
-    run: Callable[[nn.Module, Tensor], Tensor] = multi_step,
+    run: Run = multi_step,
     refused: dict[str, str] | None = None,
     one_number: tuple[str, ...] = (),
     fixed_length: bool = False,
+    membrane: tuple[Callable[[], nn.Module], Run] | None = None,
+    smooth: tuple[str, ...] = (),
 ) -> Case:
     return Case(
         "spikingjelly",
@@ -95,8 +97,10 @@ def whole(
         run,
         trains,
         refused or {},
-        one_number=one_number,
-        fixed_length=fixed_length,
+        membrane,
+        smooth,
+        one_number,
+        fixed_length,
     )
 
 
@@ -144,7 +148,9 @@ CASES = [
     ),
     *both_modes("ILIFNode", neuron.ILIFNode, ("v_threshold", "tau")),
     *both_modes("KLIFNode", neuron.KLIFNode, ("k", "v_threshold", "tau"), ("tau",)),
-    *both_modes("ComplementaryLIFNode", neuron.ComplementaryLIFNode, ("v_threshold", "tau")),
+    *both_modes(
+        "ComplementaryLIFNode", neuron.ComplementaryLIFNode, ("v_threshold", "tau"), ("tau",)
+    ),
     *both_modes("SimpleIFNode", neuron.SimpleIFNode, ("v_threshold",)),
     *both_modes(
         "SimpleLIFNode",
@@ -178,26 +184,52 @@ CASES = [
         lambda: neuron.CUBALIFNode(),
         ("v_threshold", "c_decay", "v_decay"),
         single_step,
+        membrane=(lambda: neuron.CUBALIFNode(v_threshold=1e6), _membranes),
+        smooth=("c_decay", "v_decay"),
     ),
-    whole("NonSpikingLIFNode", lambda: neuron.NonSpikingLIFNode(), ("tau",)),
+    whole(
+        "NonSpikingLIFNode",
+        lambda: neuron.NonSpikingLIFNode(),
+        ("tau",),
+        membrane=(lambda: neuron.NonSpikingLIFNode(), multi_step),
+        smooth=("tau",),
+    ),
     whole("ILCIFNode", lambda: neuron.ILCIFNode(1, N), ("v_threshold",)),
-    whole("ILCLIFNode", lambda: neuron.ILCLIFNode(1, N), ("v_threshold", "v_decay")),
+    whole(
+        "ILCLIFNode",
+        lambda: neuron.ILCLIFNode(1, N),
+        ("v_threshold", "v_decay"),
+        membrane=(lambda: neuron.ILCLIFNode(1, N, v_threshold=1e6), _last_membrane),
+        smooth=("v_decay",),
+    ),
     whole(
         "ILCCUBALIFNode",
         lambda: neuron.ILCCUBALIFNode(1, N),
         ("v_threshold", "c_decay", "v_decay"),
+        membrane=(lambda: neuron.ILCCUBALIFNode(1, N, v_threshold=1e6), _last_membrane),
+        smooth=("c_decay", "v_decay"),
     ),
     whole(
         "NoisyCUBALIFNode",
         lambda: neuron.NoisyCUBALIFNode(N, is_training=False, T=STEPS),
         ("v_threshold", "c_decay", "v_decay"),
         fixed_length=True,
+        membrane=(
+            lambda: neuron.NoisyCUBALIFNode(N, is_training=False, T=STEPS, v_threshold=1e6),
+            _last_membrane,
+        ),
+        smooth=("c_decay", "v_decay"),
     ),
     whole(
         "NoisyILCCUBALIFNode",
         lambda: neuron.NoisyILCCUBALIFNode(1, N, is_training=False, T=STEPS),
         ("v_threshold", "c_decay", "v_decay"),
         fixed_length=True,
+        membrane=(
+            lambda: neuron.NoisyILCCUBALIFNode(1, N, is_training=False, T=STEPS, v_threshold=1e6),
+            _last_membrane,
+        ),
+        smooth=("c_decay", "v_decay"),
     ),
     whole(
         "GatedLIFNode",
