@@ -112,7 +112,7 @@ def _is_positive(number: object) -> bool:
 
 
 class Parametrization(nn.Module):
-    """Base of the maps: elementwise, strictly increasing, any shape.
+    """Base of the maps: elementwise, strictly monotone, any shape.
 
     A subclass is a torch parametrization (`forward` and `right_inverse`) that also states its
     domain. Its constants are python floats, never buffers: they follow no dtype, and code that
