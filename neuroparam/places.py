@@ -157,9 +157,7 @@ def candidates(module: nn.Module) -> list[Place]:
 def _is_candidate(place: Place) -> bool:
     if place.kind is Kind.ATTACHED:
         return isinstance(place.value, NeuronParameter)
-    try:
-        _refuse_if_unfit(place)
-    except NotTrainableError:
+    if _why_unfit(place) is not None:
         return False
     if place.known is not None or is_catalogued(place.neuron):
         return place.known is not None
@@ -232,15 +230,20 @@ def _kind(value: Any) -> Kind:
 
 
 def _offered(places: list[Place]) -> list[Place]:
-    """What is worth suggesting: no sizes and counts, no large weights first."""
-    floating = [
+    """What is worth suggesting: values of neurons first, large weights last, no sizes."""
+    named = [
         p
         for p in places
         if p.kind is not Kind.ATTACHED
-        and not isinstance(p.known, Refused)
         and not (isinstance(p.value, int) or p.attribute.startswith("_"))
+        and _why_unfit(p) is None
     ]
-    return sorted(floating, key=lambda p: isinstance(p.value, Tensor) and p.value.ndim > 1)
+
+    def last(place: Place) -> tuple[bool, bool]:
+        is_matrix = isinstance(place.value, Tensor) and place.value.ndim > 1
+        return not _is_candidate(place), is_matrix
+
+    return sorted(named, key=last)
 
 
 def _by_quantity(places: list[Place], quantity: Quantity) -> list[Place]:
@@ -326,44 +329,45 @@ def _refuse_if_unfit(place: Place) -> None:
         maps = ", ".join(repr(m) for m in value)
         whose = maps if isinstance(value, NeuronParameter) else f"torch ({maps})"
         raise AlreadyTrainableError(place.path, whose)
+    problem = _why_unfit(place)
+    if problem is not None:
+        raise NotTrainableError(place.path, *problem)
+
+
+def _why_unfit(place: Place) -> tuple[str, str] | None:
+    """Why a value that is not attached cannot be, and what to do; None if it can."""
     if isinstance(place.owner, torch.jit.ScriptModule):
-        raise NotTrainableError(place.path, *_SCRIPTED)
+        return _SCRIPTED
     if isinstance(place.known, Refused):
-        raise NotTrainableError(place.path, place.known.reason, place.known.instead)
+        return place.known.reason, place.known.instead
     if not isinstance(getattr(place.owner, "parametrizations", nn.ModuleDict()), nn.ModuleDict):
-        raise NotTrainableError(
-            place.path,
+        return (
             "its module has an attribute `parametrizations` of its own, which torch needs",
             "Rename that attribute.",
         )
     if place.fields and callable(place.owner.__dict__.get(place.attribute)):
-        raise NotTrainableError(
-            place.path,
+        return (
             "it belongs to an object that is called, not to a record of parameters",
             "Store it on the module.",
         )
     if isinstance(getattr(type(place.owner), place.attribute, None), property):
-        raise NotTrainableError(
-            place.path,
+        return (
             f"a property of {type(place.owner).__name__} hides the stored value, which the "
             f"forward never reads",
             "Name the value that the property returns.",
         )
-    if not isinstance(value, Tensor):
-        return
-    problem = None
+    return _why_unfit_tensor(place.value) if isinstance(place.value, Tensor) else None
+
+
+def _why_unfit_tensor(value: Tensor) -> tuple[str, str] | None:
     if is_lazy(value):
-        problem = "it is not initialised yet", "Run the module once first."
-    elif value.is_complex() or value.dtype == torch.bool:
-        problem = f"its dtype is {value.dtype}", "Parametrizations map real numbers."
-    elif value.numel() == 0:
-        problem = "it is empty", "Give it at least one value first."
-    elif value.layout != torch.strided or value.is_quantized:
-        problem = f"its layout is {value.layout}", "Store it as a dense tensor first."
-    elif value.grad_fn is not None:
-        problem = (
-            "it is computed from other tensors",
-            "Attach to the tensor that it is computed from.",
-        )
-    if problem is not None:
-        raise NotTrainableError(place.path, *problem)
+        return "it is not initialised yet", "Run the module once first."
+    if value.is_complex() or value.dtype == torch.bool:
+        return f"its dtype is {value.dtype}", "Parametrizations map real numbers."
+    if value.numel() == 0:
+        return "it is empty", "Give it at least one value first."
+    if value.layout != torch.strided or value.is_quantized:
+        return f"its layout is {value.layout}", "Store it as a dense tensor first."
+    if value.grad_fn is not None:
+        return "it is computed from other tensors", "Attach to the tensor that it is computed from."
+    return None

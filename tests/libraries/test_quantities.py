@@ -454,6 +454,14 @@ def test_a_quantity_that_nothing_stores_is_an_error() -> None:
         make_trainable(nn.Linear(2, 2), Quantity.TAU_MEM, dt=DT)
 
 
+def test_an_error_offers_the_values_of_neurons_first() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), sl.LIF(tau_mem=5.0), neuron.ParametricLIFNode())
+    with pytest.raises(errors.UnknownNameError) as caught:
+        make_trainable(net, "tau")
+    assert caught.value.available[:3] == ["1.tau_mem", "1.spike_threshold", "2.v_threshold"]
+    assert not {"2.w", "1.surrogate_grad_fn.grad_width"} & set(caught.value.available)
+
+
 def test_fixing_by_quantity() -> None:
     net = make_trainable(network(), [Quantity.TAU_MEM, Quantity.THRESHOLD], dt=DT)
     make_fixed(net, Quantity.TAU_MEM)
