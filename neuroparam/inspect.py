@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam.attachment import Attached, NeuronParameter, attached
+from neuroparam.errors import TimeStepError
 from neuroparam.libraries import Known, step_of
 from neuroparam.parametrizations import Parametrization
 from neuroparam.places import candidates
 from neuroparam.quantities import Quantity
-from neuroparam.steps import unit_of
+from neuroparam.steps import time_step, unit_of
 from neuroparam.units import WithStep
 
 __all__ = [
@@ -146,12 +148,17 @@ def values(
 
 def _as_quantity(a: Attached, dt: float | None) -> Tensor:
     """The value in the unit of its quantity."""
-    if a.parameter.unit is not None:
-        return a.parameter.physical()
     assert a.known is not None
-    unit = unit_of(a.path, a.neuron, a.known, dt)
-    value = a.parameter()
-    return value if unit is None else unit.right_inverse(value.double()).to(value.dtype)
+    link = a.parameter.unit
+    if link is None:
+        unit = unit_of(a.path, a.neuron, a.known, dt)
+        value = a.parameter()
+        return value if unit is None else unit.right_inverse(value.double()).to(value.dtype)
+    if dt is not None:
+        given = time_step(a.path, a.neuron, dt)
+        if isinstance(link, WithStep) and not math.isclose(link.dt, given, rel_tol=1e-6):
+            raise TimeStepError(a.path, f"it is attached with {link!r}, and dt={dt!r} was given.")
+    return a.parameter.physical()
 
 
 def neuron_parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -28,6 +28,8 @@ def unit_of(path: str, neuron: nn.Module, rule: Known, dt: float | None) -> Unit
     Raises:
         TimeStepError: as `time_step`.
     """
+    if dt is not None:  # one that contradicts the module is wrong also where none is needed
+        time_step(path, neuron, dt)
     if rule.stored_as is None:
         return None
     if issubclass(rule.stored_as, WithStep):

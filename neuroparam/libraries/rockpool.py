@@ -36,6 +36,16 @@ def _bits(neuron: nn.Module) -> Parametrization:
     return BoundedSigmoid(0.0, 24.0)
 
 
+def _setattr(self: Any, name: str, value: Any) -> None:
+    # Rockpool checks against the shape with which the module was built, which `shape` changes
+    if name in (self._modules.get("parametrizations") or ()):
+        self.parametrizations[name].assign(
+            value.detach() if isinstance(value, nn.Parameter) else value
+        )
+    else:
+        type(self)._neuroparam_plain_class.__setattr__(self, name, value)
+
+
 def _json_to_param(self: Any, saved: Any) -> None:
     """What `load` does, for a module with attached values.
 
@@ -60,7 +70,12 @@ _ROUNDED = (
 ROCKPOOL = Library(
     package="rockpool",
     dt=own_step,
-    wrapped=(Wrapped(("TorchModule",), methods={"json_to_param": _json_to_param}),),
+    wrapped=(
+        Wrapped(
+            ("TorchModule",),
+            methods={"__setattr__": _setattr, "json_to_param": _json_to_param},
+        ),
+    ),
     rules=(
         Refused("tau_mem", *_ROUNDED, modules=("LIFBitshiftTorch",), quantity=Quantity.TAU_MEM),
         Refused("tau_syn", *_ROUNDED, modules=("LIFBitshiftTorch",), quantity=Quantity.TAU_SYN),

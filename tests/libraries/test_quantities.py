@@ -410,7 +410,13 @@ def test_a_time_step_is_asked_for_and_checked() -> None:
     for own in (norse.LIFCell(dt=5e-4), LIFTorch(N, leak_mode="decays", dt=5e-4)):
         with pytest.raises(errors.TimeStepError, match=r"steps of 0\.0005 s, and dt=0\.001"):
             make_trainable(own, Quantity.TAU_MEM, dt=1e-3)
-    make_trainable(norse.LIFCell(dt=5e-4), Quantity.TAU_MEM)  # its own
+    cell = make_trainable(norse.LIFCell(dt=5e-4), Quantity.TAU_MEM)  # its own
+    with pytest.raises(errors.TimeStepError, match=r"steps of 0\.0005 s"):
+        values(cell, Quantity.TAU_MEM, dt=1e-3)
+    make_trainable(leaky, Quantity.TAU_MEM, dt=1e-3)
+    assert values(leaky, Quantity.TAU_MEM, dt=1e-3) == values(leaky, Quantity.TAU_MEM)
+    with pytest.raises(errors.TimeStepError, match=r"attached with Decay\(dt=0\.001\)"):
+        values(leaky, Quantity.TAU_MEM, dt=2e-3)
 
 
 @pytest.mark.parametrize("init", [0.0, -1e-3, 1e-6, 1e9])

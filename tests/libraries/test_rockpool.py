@@ -119,11 +119,39 @@ def test_torchs_methods_by_the_name_of_rockpools_need_to_torch() -> None:
         module.requires_grad_(False)
 
 
-def test_one_value_per_neuron_of_what_was_built_as_one() -> None:
-    module = make_trainable(LIFTorch(N, tau_mem=0.01), "tau_mem", shape=(N,))
-    assert module.tau_mem.shape == (N,)
-    with pytest.raises(ValueError, match=r"of shape \(\)"):
-        module.tau_mem = torch.full((N,), 5e-3)
+def test_one_value_per_neuron_of_what_was_built_as_one(tmp_path) -> None:
+    """Rockpool itself holds on to the shape with which a module was built."""
+
+    def built() -> nn.Module:
+        return make_trainable(LIFTorch(N, tau_mem=0.01), "tau_mem", shape=(N,))
+
+    module, twin = built(), built()
+    module.tau_mem = torch.tensor([4e-3, 5e-3, 6e-3])
+    module.save(tmp_path / "lif.json")
+    twin.load(tmp_path / "lif.json")
+    torch.testing.assert_close(twin.tau_mem, module.tau_mem)
+    plain = make_fixed(built())
+    plain.load(tmp_path / "lif.json")
+    assert plain.tau_mem.shape == (N,)
+    module.tau_mem = nn.Parameter(torch.full((N,), 7e-3))
+    torch.testing.assert_close(values(module)["tau_mem"], torch.full((N,), 7e-3))
+
+
+@pytest.mark.parametrize("leak_mode", ["taus", "decays", "bitshifts"])
+def test_a_time_step_that_contradicts_the_modules_own_is_refused(leak_mode: str) -> None:
+    module = LIFTorch(N, leak_mode=leak_mode)
+    for quantity in (Quantity.TAU_MEM, Quantity.TAU_SYN, Quantity.THRESHOLD):
+        with pytest.raises(errors.TimeStepError, match=r"0\.001 s, and dt=0\.002"):
+            make_trainable(module, quantity, dt=2e-3)
+    make_trainable(module, Quantity.TAU_MEM, dt=1e-3)
+    with pytest.raises(errors.TimeStepError, match=r"0\.001 s, and dt=0\.002"):
+        values(module, Quantity.TAU_MEM, dt=2e-3)
+
+
+def test_from_25_bits_on_the_decay_is_one() -> None:
+    decays = 1 - 2 ** -torch.tensor([24.0, 25.0])
+    assert decays[0] < 1
+    assert decays[1] == 1
 
 
 @pytest.mark.parametrize("attach", [False, True])
@@ -135,7 +163,7 @@ def test_what_rockpool_saves_of_an_attached_module_loads_into_both(tmp_path, att
     module.load(tmp_path / "lif.json")
     torch.testing.assert_close(module.tau_mem.detach(), torch.tensor([4e-3, 5e-3, 6e-3]))
     one = make_trainable(LIFTorch(N, tau_mem=0.01), "tau_mem")
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(errors.AssignmentError, match="shape"):
         one.load(tmp_path / "lif.json")
 
 

@@ -37,6 +37,58 @@ def test_the_default_threshold_that_all_layers_share_is_not_changed() -> None:
     assert second.spike_threshold.item() == 1.0
 
 
+def test_a_write_into_the_shared_threshold_of_a_plain_layer_reaches_all() -> None:
+    first, second = sl.LIF(tau_mem=5.0), sl.LIF(tau_mem=5.0)
+    try:
+        first.spike_threshold.data.fill_(0.5)
+        assert second.spike_threshold == sl.LIF(tau_mem=5.0).spike_threshold == 0.5
+    finally:
+        first.spike_threshold.data.fill_(1.0)
+
+
+def test_the_default_threshold_of_alif_is_shared_too_and_left_alone() -> None:
+    first, second = (sl.ALIF(tau_mem=5.0, tau_adapt=8.0) for _ in range(2))
+    assert first.b0 is second.b0
+    make_trainable(first, "b0", init=0.3)
+    assert second.b0 == 1.0
+
+
+@pytest.mark.parametrize(
+    ("reset_fn", "steps", "has_gradient"),
+    [
+        (sina.MembraneSubtract(), 6, True),
+        (sina.MembraneSubtract(), 1, False),
+        (sina.MembraneReset(), 6, False),
+    ],
+)
+def test_natively_a_threshold_gets_a_gradient_through_the_reset_alone(
+    reset_fn, steps: int, has_gradient: bool
+) -> None:
+    layer = sl.LIF(tau_mem=5.0, reset_fn=reset_fn, spike_threshold=torch.tensor(0.1))
+    threshold = layer.spike_threshold.requires_grad_()
+    spikes = layer(x(steps).requires_grad_()).sum()
+    (gradient,) = torch.autograd.grad(spikes, threshold, allow_unused=True)
+    assert (gradient is not None) == has_gradient
+
+
+def test_the_formula_of_the_gradient_of_a_threshold() -> None:
+    layer = make_trainable(
+        sl.LIF(
+            tau_mem=5.0,
+            norm_input=False,
+            reset_fn=sina.MembraneReset(),
+            spike_threshold=torch.tensor(0.4),
+        ),
+        "spike_threshold",
+    )
+    v = x(steps=1).requires_grad_()  # one step from rest: the membrane is the input
+    (raw,) = neuron_parameters(layer)
+    of_v, of_raw = torch.autograd.grad(layer(v).sum(), (v, raw))
+    threshold = layer.spike_threshold
+    (chain,) = torch.autograd.grad(threshold, raw)
+    torch.testing.assert_close(of_raw / chain, (-v / threshold * of_v).sum())
+
+
 @pytest.mark.parametrize("spike_fn", [sina.MultiSpike, sina.SingleSpike, sina.MaxSpike(2)])
 @pytest.mark.parametrize("reset_fn", [sina.MembraneSubtract(), sina.MembraneReset()])
 @pytest.mark.parametrize("steps", [1, 8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import snntorch as snn
@@ -32,11 +33,14 @@ def x(seed: int = 0) -> Tensor:
 # ------------------------------------------------------------------------------------ decays
 
 
-def test_natively_a_decay_beyond_one_gets_no_gradient_and_attached_it_stays_below() -> None:
-    native = snn.Leaky(beta=1.01, learn_beta=True)
-    _, mem = native(x(), torch.ones(4, N))
-    mem.sum().backward()
-    assert native.beta.grad.item() == 0.0
+@pytest.mark.parametrize("beta", [-0.01, 1.01])
+def test_natively_a_decay_beyond_its_bounds_gets_no_gradient(beta: float) -> None:
+    native = snn.Leaky(beta=beta, learn_beta=True)
+    native(x(), torch.ones(4, N))[1].sum().backward()
+    assert native.beta.grad == 0
+
+
+def test_attached_a_decay_stays_below_one() -> None:
     with pytest.raises(errors.OutOfDomainError, match=r"\(0, 1\)"):
         make_trainable(snn.Leaky(beta=1.0), "beta")
     module = make_trainable(snn.Leaky(beta=1.0), "beta", init=0.999)
@@ -155,6 +159,11 @@ def test_values_that_break_the_tie_already_are_refused() -> None:
     assert_unchanged(module, before)
 
 
+def test_lapicque_is_forward_euler_whatever_its_beta_says() -> None:
+    _, mem = snn.Lapicque(beta=0.9)(torch.zeros(1, 1), torch.ones(1, 1))
+    assert mem.item() == pytest.approx(1 - math.log(1 / 0.9), rel=1e-5)
+
+
 def test_the_dead_beta_of_lapicque_changes_nothing() -> None:
     module = snn.Lapicque(beta=0.9)
     _, mem = module(x())
@@ -183,6 +192,22 @@ def test_hidden_states_are_reset_by_the_librarys_own_helper() -> None:
     again = [net(x())[1] for _ in range(3)]
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one, other)
+
+
+def test_which_states_the_librarys_own_helper_resets() -> None:
+    """Those of all layers of a class that is a direct child, whatever their network."""
+    net = make_trainable(nn.Sequential(snn.Leaky(beta=0.9, init_hidden=True)), "*.beta")
+    other = snn.Leaky(beta=0.9, init_hidden=True)
+    for part in (net, other):
+        part(x())
+    utils.reset(nn.Sequential(net))
+    assert net[0].mem.abs().sum() > 0
+    utils.reset(net)
+    assert net[0].mem.abs().sum() == 0
+    assert other.mem.abs().sum() == 0
+    snn.DeltaLeaky(delta_threshold=0.5, beta=0.9)  # has no state yet, which the helper wants
+    with pytest.raises(AttributeError):
+        utils.reset(net)
 
 
 def test_a_network_with_hidden_states_trains_and_is_copied() -> None:

@@ -7,6 +7,8 @@ import copy
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based.precision import PrecisionConfig
+from spikingjelly.activation_based.precision.api import prepare_model_for_precision
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -152,3 +154,47 @@ def test_plif_keeps_its_own_way() -> None:
     (run(node, x()) * torch.rand(STEPS, 2, N)).sum().backward()
     assert node.w.grad is not None
     assert neuron_parameters(node)[0].grad is not None
+
+
+# ----------------------------------------------------------------------- what the page says
+
+
+def test_neuron_precision_does_not_see_attached_nodes() -> None:
+    node = make_trainable(neuron.LIFNode(step_mode="m"), "tau")
+    config = PrecisionConfig(mode="fp32", neuron_storage="fp16")
+    with pytest.raises(RuntimeError, match="no multi-step"):
+        prepare_model_for_precision(nn.Sequential(node), "cpu", config)
+
+
+def test_a_checkpoint_of_the_plain_network_lacks_the_floats() -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(layer.Linear(N, N), neuron.LIFNode())
+
+    net, saved = make_trainable(network(), "*.tau"), network().state_dict()
+    with pytest.raises(RuntimeError, match="Missing key"):
+        net.load_state_dict(saved)
+    net.load_state_dict(saved, strict=False)
+    assert torch.equal(net[0].weight, saved["0.weight"])
+
+
+def test_a_map_given_by_path_is_taken_as_it_is() -> None:
+    node = make_trainable(neuron.LIFNode(), {"tau": ExpScaledLog()})
+    with torch.no_grad():
+        neuron_parameters(node)[0].fill_(-3.0)
+    assert node.tau < 1
+
+
+def test_the_dsr_nodes_take_one_threshold() -> None:
+    node = make_trainable(neuron.DSRIFNode(T=STEPS), "v_threshold", shape=(N,))
+    with pytest.raises(RuntimeError, match="invalid gradient"):
+        node(x()).sum().backward()
+
+
+def test_a_plain_node_with_a_history_is_not_copied_and_an_attached_one_is() -> None:
+    plain = neuron.LIFNode()
+    plain(x()[0].requires_grad_())
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(plain)
+    node = make_trainable(neuron.LIFNode(), "tau")
+    node(x()[0])
+    assert not copy.deepcopy(node).v.requires_grad
