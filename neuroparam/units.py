@@ -94,7 +94,7 @@ class Rate(UnitMap):
     rate = 1 / tau, and tau = 1 / rate; strictly decreasing.
 
     Limits: rates between 2**-62 and 2**62 in float32 (2**-510 to 2**510 in float64, 2**-14 to
-    2**14 in float16); a time constant beyond counts as that limit, with a gradient of 0.
+    255 in float16); a time constant beyond counts as that limit, with a gradient of 0.
 
     Examples:
         >>> import torch
@@ -115,7 +115,9 @@ class Rate(UnitMap):
         return "(0, inf)"
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
-        return _powers(dtype)
+        powers = _powers(dtype)
+        # the gradient is the square of the rate, which float16 holds to 255 only
+        return Limits(powers.lowest, min(powers.highest, math.isqrt(int(torch.finfo(dtype).max))))
 
     def _formula(self, tau: Tensor) -> Tensor:
         return 1 / tau

@@ -85,6 +85,13 @@ def test_every_time_constant_gives_a_value_inside(make, dtype, dt: float, data) 
     assert gradient.isfinite()
 
 
+def test_the_gradient_of_a_rate_is_finite_where_float16_cannot_hold_its_square() -> None:
+    for number in (2.0**-7, 2.0**-8, 2.0**-14, 0.0):
+        tau = torch.tensor(number, dtype=torch.float16, requires_grad=True)
+        (gradient,) = torch.autograd.grad(Rate()(tau), tau)
+        assert gradient.isfinite(), number
+
+
 @every_unit
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS.keys())
 @given(raw=st.floats(width=32, allow_nan=False, allow_infinity=False))
