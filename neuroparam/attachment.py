@@ -21,7 +21,7 @@ from neuroparam.errors import (
     ParametrizationError,
     describe,
 )
-from neuroparam.libraries import Known, known, wrapped_attributes
+from neuroparam.libraries import Known, known, wrapped
 from neuroparam.parametrizations import Parametrization
 from neuroparam.quantities import Quantity
 from neuroparam.records import neuron_at
@@ -414,7 +414,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
     kind: Any = _SharedClass
     if type(plain) is not type:
         kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
-    wrapped, methods = wrapped_attributes(plain)
+    changes = wrapped(plain)
     body: dict[str, Any] = {
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
@@ -423,8 +423,8 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "_load_from_state_dict": load,
         "_neuroparam_plain_class": plain,
         "register_parameter": register_parameter,
-        **methods,
-        **{name: _wrapped_property(name, wrap) for name, wrap in wrapped.items()},
+        **changes.methods,
+        **{name: _wrapped_property(name, wrap) for name, wrap in changes.attributes.items()},
         **{name: _value_property(name) for name in names},
     }
     made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuroparam.attachment import Attached, NeuronParameter, attached
 from neuroparam.errors import TimeStepError
-from neuroparam.libraries import Known, step_of
+from neuroparam.libraries import Known
 from neuroparam.parametrizations import Parametrization
 from neuroparam.places import candidates
 from neuroparam.quantities import Quantity
@@ -279,12 +279,11 @@ def _time_constant(a: Attached) -> str:
     """The time constant in ms, where it takes no time step that nobody has given."""
     if a.known is None or a.known.quantity not in (Quantity.TAU_MEM, Quantity.TAU_SYN):
         return ""
-    stored_as = a.known.stored_as
-    needs_step = stored_as is not None and issubclass(stored_as, WithStep)
-    if needs_step and a.parameter.unit is None and step_of(a.neuron) is None:
+    try:
+        with torch.no_grad():
+            return f"{_span(_as_quantity(a, None) * 1e3)} ms"
+    except TimeStepError:
         return ""
-    with torch.no_grad():
-        return f"{_span(_as_quantity(a, None) * 1e3)} ms"
 
 
 def _span(value: Tensor) -> str:

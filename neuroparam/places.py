@@ -6,6 +6,7 @@ import difflib
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class Place:
         """The last part of the path."""
         return self.fields[-1] if self.fields else self.attribute
 
-    @property
+    @cached_property
     def known(self) -> Known | Refused | None:
         """What the catalogue says of it."""
         return known(self.neuron, self.field)
@@ -136,11 +137,15 @@ def find_places(module: nn.Module, names: Iterable[Name]) -> list[tuple[Name, Pl
 
 def _most_specific(names: list[Name], place: Place) -> Name:
     best = max(map(specificity, names))
-    plain = specificity("")[0]
-    chosen = [name for name in names if specificity(name) == best or specificity(name)[0] == plain]
+    # two plain names of different length say the same: neither counts before the other
+    chosen = [name for name in names if specificity(name) == best or _is_plain(name)]
     if len(chosen) > 1:
         raise AmbiguousNameError(place.path, [str(name) for name in chosen])
     return chosen[0]
+
+
+def _is_plain(name: Name) -> bool:
+    return isinstance(name, str) and not is_pattern(name)
 
 
 def candidates(module: nn.Module) -> list[Place]:

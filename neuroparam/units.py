@@ -62,6 +62,10 @@ class Link(Parametrization):
     def domain(self) -> constraints.Constraint:
         return OpenInterval(*self.image(0.0, math.inf))
 
+    def domain_in_words(self) -> str:
+        low, high = self.image(0.0, math.inf)
+        return f"({low:g}, {high:g})"
+
     def forward(self, tau: Tensor) -> Tensor:
         limits = self.limits(tau.dtype)
         t = working(tau)
@@ -110,9 +114,6 @@ class Rate(UnitMap):
 
     def image(self, lower: float, upper: float) -> tuple[float, float]:
         return 1 / upper, 1 / lower if lower > 0 else math.inf
-
-    def domain_in_words(self) -> str:
-        return "(0, inf)"
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         powers = _powers(dtype)
@@ -172,9 +173,6 @@ class Decay(WithStep):
     def image(self, lower: float, upper: float) -> tuple[float, float]:
         return math.exp(-self.dt / lower) if lower > 0 else 0.0, math.exp(-self.dt / upper)
 
-    def domain_in_words(self) -> str:
-        return "(0, 1)"
-
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(torch.finfo(dtype).tiny, just_below(1.0, dtype))
 
@@ -209,9 +207,6 @@ class Steps(WithStep):
 
     def image(self, lower: float, upper: float) -> tuple[float, float]:
         return lower / self.dt, upper / self.dt
-
-    def domain_in_words(self) -> str:
-        return "(0, inf)"
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return _powers(dtype)
@@ -252,9 +247,6 @@ class Bitshift(WithStep):
         if tau == 0.0 or math.isinf(tau):
             return tau
         return -math.log2(-math.expm1(-self.dt / tau))
-
-    def domain_in_words(self) -> str:
-        return "(0, inf)"
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         # the library forms 1 - 2**-dash: beyond these it would be 0 or 1
@@ -305,9 +297,6 @@ class Above(Link):
 
     def image(self, lower: float, upper: float) -> tuple[float, float]:
         return self.lower + lower, self.lower + upper
-
-    def domain_in_words(self) -> str:
-        return f"({self.lower:g}, inf)"
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(just_above(self.lower, dtype), torch.finfo(dtype).max * (1 - 2.0**-6))

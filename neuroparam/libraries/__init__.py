@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 from torch import nn
 
 from neuroparam.libraries.norse import NORSE
 from neuroparam.libraries.rockpool import ROCKPOOL
-from neuroparam.libraries.rules import Known, Library, Refused, classes_of, fits
+from neuroparam.libraries.rules import Known, Library, Refused, Wrapped, classes_of, fits
 from neuroparam.libraries.sinabs import SINABS
 from neuroparam.libraries.snntorch import SNNTORCH
 from neuroparam.libraries.spikingjelly import SPIKINGJELLY
@@ -22,10 +22,18 @@ __all__ = [
     "is_catalogued",
     "known",
     "step_of",
-    "wrapped_attributes",
+    "wrapped",
 ]
 
 LIBRARIES: tuple[Library, ...] = (NORSE, SNNTORCH, SPIKINGJELLY, SINABS, ROCKPOOL)
+
+
+def _libraries_of(kind: type) -> Iterator[tuple[Library, list[str]]]:
+    """The libraries that a class comes from, each with the names of its classes there."""
+    for library in LIBRARIES:
+        names = classes_of(library.package, kind)
+        if names:
+            yield library, names
 
 
 def known(neuron: nn.Module, field: str) -> Known | Refused | None:
@@ -35,10 +43,7 @@ def known(neuron: nn.Module, field: str) -> Known | Refused | None:
         neuron: the neuron module, of one of the libraries or of a user's class derived from it.
         field: the last part of the parameter's path.
     """
-    for library in LIBRARIES:
-        names = classes_of(library.package, type(neuron))
-        if not names:
-            continue
+    for library, names in _libraries_of(type(neuron)):
         for rule in library.rules:
             if fits((rule.field,), [field]) and fits(rule.modules, names):
                 if isinstance(rule, Known) or rule.only_if(neuron):
@@ -48,7 +53,7 @@ def known(neuron: nn.Module, field: str) -> Known | Refused | None:
 
 def is_catalogued(neuron: nn.Module) -> bool:
     """Whether a module belongs to a library of the catalogue."""
-    return any(classes_of(library.package, type(neuron)) for library in LIBRARIES)
+    return any(True for _ in _libraries_of(type(neuron)))
 
 
 def default_parametrization(neuron: nn.Module, field: str) -> Parametrization:
@@ -65,24 +70,17 @@ def default_parametrization(neuron: nn.Module, field: str) -> Parametrization:
 
 def step_of(neuron: nn.Module) -> float | None:
     """The time step in seconds that a neuron module integrates with, if it has one."""
-    for library in LIBRARIES:
-        if classes_of(library.package, type(neuron)):
-            return library.dt(neuron)
-    return None
+    return next((library.dt(neuron) for library, _ in _libraries_of(type(neuron))), None)
 
 
-def wrapped_attributes(plain: type) -> tuple[dict[str, Any], dict[str, Any]]:
+def wrapped(plain: type) -> Wrapped:
     """What the class of an attached module must read, and do, differently.
 
     Args:
         plain: the module's own class.
-
-    Returns:
-        Attribute -> what to make of its value, and name -> method.
     """
-    for library in LIBRARIES:
-        names = classes_of(library.package, plain)
-        for wrapped in library.wrapped:
-            if fits(wrapped.modules, names):
-                return dict(wrapped.attributes), dict(wrapped.methods)
-    return {}, {}
+    for library, names in _libraries_of(plain):
+        for change in library.wrapped:
+            if fits(change.modules, names):
+                return change
+    return Wrapped(())

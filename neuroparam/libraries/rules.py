@@ -22,6 +22,7 @@ __all__ = [
     "between_zero_and_one",
     "classes_of",
     "decays",
+    "fits",
     "own_step",
     "positive",
     "states",

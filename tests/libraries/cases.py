@@ -52,11 +52,17 @@ class Case:
         return f"{self.library}-{self.name}".replace(" ", "-")
 
 
-def spikes(seed: int = 0, size: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:
+def built(case: Case, build: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The module of a case, or another one of its own, always with the same weights."""
+    torch.manual_seed(0)
+    return (build or case.build)()
+
+
+def spikes(seed: int = 0) -> Tensor:
     """Random input spikes of shape (STEPS, BATCH, N)."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(STEPS, BATCH, N, generator=generator, dtype=torch.float64)
-    return size * (drawn < 0.7).to(dtype or torch.get_default_dtype())
+    return (drawn < 0.7).to(torch.get_default_dtype())
 
 
 def all_cases() -> list[Case]:

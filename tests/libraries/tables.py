@@ -20,7 +20,7 @@ from neuroparam.attachment import attached
 from neuroparam.libraries import Known, default_parametrization
 from neuroparam.places import Kind, Place, survey
 from neuroparam.units import bounds_of
-from tests.libraries.cases import Case, all_cases, spikes
+from tests.libraries.cases import Case, all_cases, built, spikes
 
 TITLES = {
     "norse": "Norse",
@@ -63,8 +63,7 @@ def modules_table() -> str:
 
 
 def row_of(case: Case) -> tuple[str, str]:
-    torch.manual_seed(0)
-    module = case.build()
+    module = built(case)
     places = {place.path: place for place in survey(module)}
     trains = []
     for candidate in sorted(find(module), key=lambda candidate: candidate.path):
@@ -207,11 +206,6 @@ def trained(
         with torch.no_grad():
             watched.see(step + 1, read(), gradient)
     return watched
-
-
-def built(case: Case) -> nn.Module:
-    torch.manual_seed(0)
-    return case.build()
 
 
 def native_row(case: Case, path: str) -> list[str]:
