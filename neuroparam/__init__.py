@@ -1,6 +1,7 @@
 """Trainable time constants and thresholds for spiking neural networks in PyTorch."""
 
 from neuroparam import errors
+from neuroparam.checkpoints import plain_state_dict
 from neuroparam.guard import check_gradients
 from neuroparam.inspect import find, neuron_parameters, param_groups, summary, values
 from neuroparam.parametrizations import BoundedSigmoid, ExpScaledLog, Parametrization, Softplus
@@ -26,6 +27,7 @@ __all__ = [
     "make_trainable",
     "neuron_parameters",
     "param_groups",
+    "plain_state_dict",
     "summary",
     "values",
 ]

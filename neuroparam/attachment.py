@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from neuroparam.errors import (
     AssignmentError,
+    CheckpointError,
     EvaluationError,
     OutOfDomainError,
     ParametrizationError,
@@ -55,6 +56,11 @@ class Storage:
     index: int
     requires_grad: bool = False
     persistent: bool = True
+
+    @property
+    def in_state_dict(self) -> bool:
+        """Whether the plain module's state dict holds the value."""
+        return self.kind == "parameter" or (self.kind == "buffer" and self.persistent)
 
 
 class NeuronParameter(parametrize.ParametrizationList):
@@ -185,15 +191,36 @@ class NeuronParameter(parametrize.ParametrizationList):
             # modules that define __getattr__
             raise EvaluationError(f"reading {self.path!r} failed: {error}") from error
 
+    def check_state(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        """Looks at what a checkpoint holds for this value, before anything of it is loaded.
+
+        Raises:
+            CheckpointError: other constants, under which the raw values would mean other values;
+                no constants; or raw values that are not finite.
+        """
+        raw = state_dict.get(f"{prefix}original")
+        if raw is None:
+            return
+        for index in range(len(self)):
+            link = self[index]
+            if isinstance(link, Parametrization):
+                key = f"{prefix}{index}._extra_state"
+                if key not in state_dict:
+                    raise CheckpointError(
+                        f"{self.path!r}: the checkpoint has raw values and not the constants of "
+                        f"{link!r} that give them their meaning; {key!r} is missing."
+                    )
+                link.check_extra_state(state_dict[key])
+        if isinstance(raw, Tensor) and not bool(torch.isfinite(raw).all()):
+            raise CheckpointError(
+                f"{self.path!r}: the checkpoint holds raw values that are not finite, "
+                f"{describe(raw)}: it was written after training diverged. Load an earlier one."
+            )
+
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # before anything is loaded: raw values under other constants mean other values
-        for index in range(len(self)):
-            constants = state_dict.get(f"{prefix}{index}._extra_state")
-            link = self[index]
-            if constants is not None and isinstance(link, Parametrization):
-                link.check_extra_state(constants)
+        self.check_state(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -251,9 +278,15 @@ class Attached(NamedTuple):
         return None if self.known is None else self.known.quantity
 
 
-def attached(module: nn.Module) -> Iterator[Attached]:
-    """Every value attached anywhere in a module, with its path from there."""
-    modules = dict(nn.Module.named_modules(module))
+def attached(module: nn.Module, *, every_path: bool = False) -> Iterator[Attached]:
+    """Every value attached anywhere in a module, with its path from there.
+
+    Args:
+        module: where to look.
+        every_path: one that is used in several places comes with each of its paths, as in a
+            state dict, not with the first one only.
+    """
+    modules = dict(nn.Module.named_modules(module, remove_duplicate=not every_path))
     for prefix, owner in modules.items():
         for name, parameter in _parametrizations(owner).items():
             if isinstance(parameter, NeuronParameter):

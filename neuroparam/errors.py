@@ -262,8 +262,11 @@ class AssignmentError(NeuroparamError, ValueError):
         super().__init__(f"assignment to {path!r}: {problem}; got {describe(given)}.")
 
 
-class CheckpointError(NeuroparamError, ValueError):
-    """A checkpoint was written with other constants than the module has."""
+class CheckpointError(NeuroparamError, RuntimeError, ValueError):
+    """A checkpoint does not fit: other keys, shapes or constants than the module has.
+
+    It is a RuntimeError, as what `load_state_dict` itself raises.
+    """
 
 
 class EvaluationError(NeuroparamError, RuntimeError):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from neuroparam.attachment import Attached, NeuronParameter, attached, is_attached, parts
+from neuroparam.checkpoints import refuse_unfit
 from neuroparam.errors import NoGradientError
 from neuroparam.scope import close_scope, is_open, open_scope, transform_level
 
@@ -43,6 +44,7 @@ class _Forward:
             # called also when the forward raises
             module.register_forward_hook(_leave, always_call=True),
             module.register_forward_hook(_verify),
+            module.register_load_state_dict_pre_hook(refuse_unfit),
         ]
 
 
