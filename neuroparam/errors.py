@@ -19,6 +19,7 @@ __all__ = [
     "NeuroparamError",
     "NoGradientError",
     "NotTrainableError",
+    "OptimizerError",
     "OutOfDomainError",
     "ParametrizationError",
     "TiedParameterError",
@@ -267,6 +268,22 @@ class CheckpointError(NeuroparamError, RuntimeError, ValueError):
 
     It is a RuntimeError, as what `load_state_dict` itself raises.
     """
+
+
+class OptimizerError(NeuroparamError, RuntimeError):
+    """An optimizer was built before `make_trainable` and holds a Parameter that is gone.
+
+    Attributes:
+        path: the value that it would not train.
+    """
+
+    def __init__(self, path: str, optimizer: str):
+        self.path = path
+        super().__init__(
+            f"this {optimizer} was built before make_trainable and holds a Parameter that gave "
+            f"way to one of another shape, the raw tensor of {path!r}. Build the optimizer anew, "
+            f"after make_trainable."
+        )
 
 
 class EvaluationError(NeuroparamError, RuntimeError):

@@ -35,6 +35,7 @@ from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
 from neuroparam.libraries import Known, default_parametrization
 from neuroparam.names import Name, is_pattern, matches, specificity
+from neuroparam.optimizers import expect_in_optimizer, refuse_in_optimizers
 from neuroparam.parametrizations import ExpScaledLog, OpenInterval, Parametrization
 from neuroparam.places import Place, find_places
 from neuroparam.quantities import Quantity
@@ -136,6 +137,7 @@ def make_trainable(
     # everything that can be refused has been; from here on the module changes
     for place, parameter in prepared:
         _attach(place, parameter)
+    expect_in_optimizer(module, [parameter for _, parameter in prepared])
     watch_forward(module)
     return module
 
@@ -420,12 +422,15 @@ def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
         owner._non_persistent_buffers_set.discard(name)
         return Storage(kind, index, persistent=persistent)
     requires_grad = plain.requires_grad
-    # The same Parameter object, so that an optimizer built before goes on training it. Its
-    # memory is exchanged, not overwritten: other tensors may share it.
-    with torch.no_grad():
-        plain.set_(parameter.raw.detach())
-    plain.grad = None
-    parameter._parameters["original"] = plain.requires_grad_(True)
+    if plain.shape == parameter.raw.shape:
+        # The same Parameter object, so that an optimizer built before goes on training it. Its
+        # memory is exchanged, not overwritten: other tensors may share it.
+        with torch.no_grad():
+            plain.set_(parameter.raw.detach())
+        plain.grad = None
+        parameter._parameters["original"] = plain.requires_grad_(True)
+    else:
+        refuse_in_optimizers(plain, parameter.path)
     return Storage(kind, index, requires_grad=requires_grad)
 
 
