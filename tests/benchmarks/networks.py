@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -35,14 +36,14 @@ class Layer(nn.Module):
         return self.over_time(self.neurons, self.linear(x))
 
 
-def training_step(module: nn.Module, x: Tensor) -> Step:
-    """Forward, backward and a step of Adam over all that is trainable."""
+def training_step(module: nn.Module, forward: Callable[[], Tensor]) -> Step:
+    """A forward, a backward and a step of Adam over all that is trainable in a module."""
     trained = [p for p in nn.Module.parameters(module) if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4)
 
     def step() -> None:
         optimizer.zero_grad()
-        module(x).square().mean().backward()
+        forward().square().mean().backward()
         optimizer.step()
 
     return step
@@ -183,10 +184,9 @@ LIBRARIES = {
 def arms(library: str, steps: int, batch: int, device: str) -> dict[str, Step]:
     """Training steps of one library: its own way, and attached."""
     x = inputs(steps, batch, device)
-    return {
-        name: training_step(LIBRARIES[library].layer(raw).to(device), x)
-        for name, raw in (("raw", True), ("attached", False))
-    }
+    layers = {"raw": True, "attached": False}
+    made = {name: LIBRARIES[library].layer(raw).to(device) for name, raw in layers.items()}
+    return {name: training_step(layer, partial(layer, x)) for name, layer in made.items()}
 
 
 def inputs(steps: int, batch: int, device: str) -> Tensor:

@@ -1,0 +1,112 @@
+"""Measures what training neuron parameters costs, and prints the tables.
+
+python -m tests.benchmarks                         # all, an hour
+python -m tests.benchmarks steps loops             # some
+python -m tests.benchmarks --device cuda steps kernels
+python -m tests.benchmarks --write                 # all, into docs/cost.md and docs/images
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from tests.benchmarks import measures
+from tests.benchmarks.measures import GROWING, Options
+from tests.benchmarks.timing import Timings
+
+DOCS = Path(__file__).parents[2] / "docs"
+MARK = "<!-- written by `python -m tests.benchmarks --write`; what is above is not -->\n"
+LIBRARIES = ("norse", "snntorch", "spikingjelly", "sinabs", "rockpool")
+
+
+def scale_with_picture(options: Options) -> str:
+    results = measures.scale(options)
+    return f"{measures.scale_table(results)}\n\n{_picture(results)}"
+
+
+def _picture(results: dict[str, list[tuple[int, Timings]]]) -> str:
+    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+    axes = figure.subplots(1, len(GROWING), sharey=True)
+    for growing, ax in zip(GROWING, axes, strict=True):
+        sizes = [size for size, _ in results[growing]]
+        for arm, style in (("raw", "o-"), ("attached", "x--")):
+            points = [1e3 * t.median(arm) for _, t in results[growing]]
+            ax.loglog(sizes, points, style, label=arm, linewidth=1, markersize=4)
+        ax.set(xlabel=growing)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set(ylabel="training step, ms")
+    axes[0].legend(frameon=False, fontsize="small")
+    figure.savefig(DOCS / "images" / "cost-scale.png", dpi=200)
+    return (
+        "![Time of a training step against the number of neurons, time steps and layers; both "
+        "arms lie on one line](images/cost-scale.png)"
+    )
+
+
+# name on the command line -> (heading, what it is, measure)
+SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
+    "steps": ("Training steps", measures.training_steps),
+    "loops": ("A time loop of your own", measures.loops),
+    "scale": ("Scale", scale_with_picture),
+    "once": ("Paid once", measures.once),
+    "compiled": ("torch.compile", measures.compiled),
+    "kernels": ("Kernels on a GPU", measures.kernels),
+}
+
+
+def machine(options: Options) -> str:
+    """Where, with what and when it was measured."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        processor = names[0].partition(": ")[2] if names else processor
+    device = torch.cuda.get_device_name() if options.device == "cuda" else processor
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *LIBRARIES))
+    return (
+        f"Measured on {datetime.date.today()} on {device}, {torch.get_num_threads()} thread, "
+        f"Python {platform.python_version()}; {versions}. Every ratio: median and quartiles of "
+        f"{options.rounds} rounds."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="write the guide's page")
+    args = parser.parse_args()
+    if unknown := [name for name in args.sections if name not in SECTIONS]:
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    torch.set_num_threads(args.threads)
+    options = Options(args.rounds, args.device)
+    chosen = args.sections or [s for s in SECTIONS if s != "kernels" or args.device == "cuda"]
+
+    print(machine(options))
+    parts = [f"{machine(options)}\n"]
+    for name in chosen:
+        heading, measure = SECTIONS[name]
+        print(f"\n## {heading}\n", flush=True)
+        table = str(measure(options))
+        print(table, flush=True)
+        parts.append(f"## {heading}\n\n{table}\n")
+    if args.write:
+        page = DOCS / "cost.md"
+        above = page.read_text().partition(MARK)[0]
+        page.write_text(above + MARK + "\n" + "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+"""What is measured: each function returns a table of the guide's page."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from neuroparam import ExpScaledLog, cached, make_trainable
+from neuroparam.guard import _verify
+from tests.benchmarks.networks import LIBRARIES, Library, arms, inputs, training_step, tutorial_arms
+from tests.benchmarks.timing import Ratio, Step, Timings, interleaved, timed
+
+
+@dataclass(frozen=True)
+class Options:
+    """How thoroughly, and where."""
+
+    rounds: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, the columns and the rows, as text."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __str__(self) -> str:
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}"
+
+
+def _verdict(ratio: Ratio, goal: float) -> str:
+    """Whether the goal lies above the median, or at least within the quartiles."""
+    if ratio.median <= goal:
+        return "met"
+    return "within the quartiles" if ratio.low <= goal else f"missed by {ratio.median - goal:.3f}"
+
+
+# --------------------------------------------------------------------------- training steps
+
+_COLUMNS = ("network", "T", "batch", "raw is", "raw, ms", "attached, ms", "ratio", "goal", "")
+
+
+def training_steps(options: Options) -> Table:
+    """Forward, backward and optimizer step: attached over raw."""
+    rows = []
+    timings = interleaved(tutorial_arms(options.device), options.rounds)
+    rows.append(_row("Norse, the tutorial", "32", "256", "nn.Parameters", timings, 1.03))
+    for steps in (100, 1000):
+        for library, described in LIBRARIES.items():
+            timings = interleaved(arms(library, steps, 64, options.device), options.rounds)
+            # against a way of its own where the library has one
+            goal = 1.05 if library == "Norse" else 1.0
+            rows.append(_row(library, str(steps), "64", described.raw, timings, goal))
+    return Table(_COLUMNS, rows)
+
+
+def _row(
+    name: str, steps: str, batch: str, raw: str, timings: Timings, goal: float
+) -> tuple[str, ...]:
+    ratio = timings.ratio("attached", "raw")
+    ms = (_ms(timings.median("raw")), _ms(timings.median("attached")))
+    return (name, steps, batch, raw, *ms, str(ratio), f"{goal:g}", _verdict(ratio, goal))
+
+
+# ---------------------------------------------------------------------------- a loop outside
+
+
+def loops(options: Options) -> Table:
+    """A loop over single-step cells that the user writes, T 100, batch 64."""
+    rows = []
+    x = inputs(100, 64, options.device)
+    for name in ("Norse", "snnTorch", "SpikingJelly, single steps"):
+        library = LIBRARIES[name]
+        network = library.layer(raw=False).to(options.device)
+        timings = interleaved(
+            {
+                "raw": _outside(library, x, raw=True),
+                "without": _outside(library, x),
+                "cached": _outside(library, x, scope=cached),
+                "network": training_step(network, partial(network, x)),
+            },
+            options.rounds,
+        )
+        ratios = (str(timings.ratio(arm, "raw")) for arm in ("without", "cached", "network"))
+        rows.append((name, _ms(timings.median("raw")), *ratios))
+    return Table(
+        (
+            "cell",
+            "raw, ms",
+            "cell attached, without `cached()`",
+            "cell attached, with `cached()`",
+            "network attached, loop in its forward",
+        ),
+        rows,
+    )
+
+
+def _outside(
+    library: Library,
+    x: Tensor,
+    *,
+    raw: bool = False,
+    scope: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Step:
+    """The loop of a user who attaches a cell alone."""
+    torch.manual_seed(0)
+    linear, cell = nn.Linear(x.shape[-1], x.shape[-1]), library.build(raw)
+    if not raw:
+        make_trainable(cell, library.names)
+    both = nn.ModuleList([linear, cell]).to(x.device)
+
+    def forward() -> Tensor:
+        with scope():
+            return library.over_time(cell, linear(x))
+
+    return training_step(both, forward)
+
+
+# ------------------------------------------------------------------------------------ scale
+
+
+class Leak(nn.Module):
+    """A leaky integrator that reads its time constant at every step; the cheapest neuron."""
+
+    def __init__(self, neurons: int):
+        super().__init__()
+        self.tau = nn.Parameter(torch.linspace(10.0, 20.0, neurons))
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = torch.zeros_like(x[0])
+        outputs = []
+        for part in x:
+            v = v + (part - v) / self.tau
+            outputs.append(v)
+        return torch.stack(outputs)
+
+
+# what grows -> (its sizes, (neurons, steps, layers) at a size)
+GROWING: dict[str, tuple[Sequence[int], Callable[[int], tuple[int, int, int]]]] = {
+    "neurons": ([10**k for k in range(8)], lambda n: (n, 4, 1)),
+    "time steps": ([1, 10, 100, 1000, 10_000], lambda n: (100, n, 1)),
+    "layers": ([1, 10, 100, 1000], lambda n: (100, 4, n)),
+}
+
+
+def scale(options: Options) -> dict[str, list[tuple[int, Timings]]]:
+    """Training steps of `Leak` layers of growing size."""
+    results: dict[str, list[tuple[int, Timings]]] = {}
+    for growing, (sizes, at) in GROWING.items():
+        for size in sizes:
+            neurons, steps, layers = at(size)
+            x = torch.rand(steps, 1, neurons, device=options.device)
+            made = {}
+            for arm in ("raw", "attached"):
+                net = nn.Sequential(*(Leak(neurons) for _ in range(layers)))
+                if arm == "attached":
+                    make_trainable(net, {"*.tau": ExpScaledLog()})
+                net = net.to(options.device)
+                made[arm] = training_step(net, partial(net, x))
+            # the long ones say little more when repeated
+            rounds = options.rounds if timed(made["raw"], 1) < 1.0 else max(5, options.rounds // 4)
+            results.setdefault(growing, []).append((size, interleaved(made, rounds)))
+    return results
+
+
+def slope(points: Sequence[tuple[int, float]]) -> float:
+    """The exponent with which the time grows, over the larger half of the sizes."""
+    upper = points[len(points) // 2 :]
+    x = [math.log(size) for size, _ in upper]
+    y = [math.log(seconds) for _, seconds in upper]
+    return statistics.linear_regression(x, y).slope
+
+
+def scale_table(results: dict[str, list[tuple[int, Timings]]]) -> Table:
+    rows = []
+    for growing, points in results.items():
+        for size, timings in points:
+            added = timings.median("attached") - timings.median("raw")
+            rows.append(
+                (
+                    growing,
+                    f"{size:,}",
+                    _ms(timings.median("raw")),
+                    _ms(timings.median("attached")),
+                    str(timings.ratio("attached", "raw")),
+                    _ms(added),
+                )
+            )
+        exponents = (
+            f"{slope([(size, t.median(arm)) for size, t in points]):.2f}"
+            for arm in ("raw", "attached")
+        )
+        rows.append((growing, "slope", *exponents, "", ""))
+    return Table(("grows", "size", "raw, ms", "attached, ms", "ratio", "difference, ms"), rows)
+
+
+# ---------------------------------------------------------------------------------- one time
+
+
+def once(options: Options) -> Table:
+    """What is paid once: attaching, the gradient guard, importing."""
+    rows: list[tuple[str, str, str]] = []
+    layers = 1000
+    for growing in (100, layers):
+        seconds = statistics.median(_attaching(growing) for _ in range(5))
+        rows.append((f"attach {growing} layers", f"{1e3 * seconds:.3g} ms", ""))
+    tracemalloc.start()
+    net = nn.Sequential(*(Leak(100) for _ in range(layers)))
+    plain, _ = tracemalloc.get_traced_memory()
+    make_trainable(net, {"*.tau": ExpScaledLog()})
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    rows.append(
+        (
+            f"memory of {layers} attached values",
+            f"{(kept - plain) / layers / 1e3:.3g} kB each",
+            f"a plain layer has {plain / layers / 1e3:.3g} kB; without the tensors",
+        )
+    )
+    output = net(torch.rand(4, 1, 100))
+    guarded = []
+    for _ in range(5):
+        net.__dict__["_neuroparam_forward"].reachable = False
+        start = time.perf_counter()
+        _verify(net, (), output)
+        guarded.append(time.perf_counter() - start)
+    rows.append(
+        (
+            f"gradient guard, once, {layers} layers",
+            f"{1e3 * statistics.median(guarded):.3g} ms",
+            "after the first forward with gradients",
+        )
+    )
+    rows += _importing(options.rounds)
+    return Table(("what", "cost", "goal"), rows)
+
+
+def _attaching(layers: int) -> float:
+    net = nn.Sequential(*(Leak(100) for _ in range(layers)))
+    start = time.perf_counter()
+    make_trainable(net, {"*.tau": ExpScaledLog()})
+    return time.perf_counter() - start
+
+
+_IMPORT = """
+import time, tracemalloc, torch
+{before}
+start = time.perf_counter()
+import neuroparam
+{after}
+"""
+
+
+def _importing(rounds: int) -> list[tuple[str, str, str]]:
+    """`import neuroparam` after `import torch`, in fresh processes."""
+
+    def run(before: str, after: str) -> float:
+        code = _IMPORT.format(before=before, after=after)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        return float(done.stdout)
+
+    run("", "print(0)")  # writes the compiled files
+    seconds = [run("", "print(time.perf_counter() - start)") for _ in range(rounds)]
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    size = run("tracemalloc.start()", "print(tracemalloc.get_traced_memory()[0])")
+    quartiles = f"{1e3 * middle:.1f} ms [{1e3 * low:.1f}, {1e3 * high:.1f}]"
+    return [
+        ("import, after torch", quartiles, "30 ms"),
+        ("memory of the import", f"{size / 1e6:.2f} MB", "2 MB"),
+    ]
+
+
+# --------------------------------------------------------------------------------- compiled
+
+
+def compiled(options: Options) -> Table:
+    """torch.compile with inductor: attached over raw."""
+    rows = []
+    # Norse's own first state breaks the graph, attached or not
+    for name, steps in (("a leaky integrator", 20), ("snnTorch", 10)):
+        x = inputs(steps, 64, options.device)
+        made = {}
+        for arm in ("raw", "attached"):
+            torch._dynamo.reset()
+            if name in LIBRARIES:
+                net = LIBRARIES[name].layer(arm == "raw")
+            else:
+                net = Leak(x.shape[-1])
+                if arm == "attached":
+                    make_trainable(net, {"tau": ExpScaledLog()})
+            net = net.to(options.device)
+            net(x).sum().backward()  # the guard looks at a forward that is not compiled
+            made[arm] = training_step(net, partial(torch.compile(net), x))
+            made[arm]()
+        timings = interleaved(made, options.rounds)
+        rows.append(_row(name, str(steps), "64", "nn.Parameters", timings, 1.05))
+    return Table(_COLUMNS, rows)
+
+
+# -------------------------------------------------------------------------------------- GPU
+
+
+def kernels(options: Options) -> Table:
+    """Kernels launched in one training step on a GPU."""
+    rows = []
+    for library in LIBRARIES:
+        counts = []
+        for step in arms(library, 100, 64, options.device).values():
+            step(), step()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+                step()
+                torch.cuda.synchronize()
+            counts.append(sum(event.count for event in seen.key_averages()))
+        raw, attached = counts
+        rows.append((library, str(raw), str(attached), str(attached - raw)))
+    return Table(("library", "raw", "attached", "difference"), rows)
