@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from neuroparam.given import why_unfit
 
 __all__ = [
     "AlreadyTrainableError",
@@ -15,9 +18,11 @@ __all__ = [
     "CheckpointError",
     "EvaluationError",
     "InitialValueError",
+    "InvalidArgumentError",
     "InvalidNamesError",
     "NeuroparamError",
     "NoGradientError",
+    "NonFiniteError",
     "NotTrainableError",
     "OptimizerError",
     "OutOfDomainError",
@@ -43,10 +48,18 @@ def describe(value: object) -> str:
     '0.5'
     """
     if not isinstance(value, Tensor):
-        text = repr(value)
+        try:
+            text = repr(value)
+        except Exception:  # whatever a user's own class, or an integer of 5000 digits, may do
+            text = f"an object of {type(value)!r}"
         return text if len(text) <= 60 else f"{text[:57]}..."
-    kind = f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    if value.numel() == 0 or value.is_meta or value.is_complex():
+    kind = f"a {str(value.dtype).removeprefix('torch.')} tensor"
+    if is_lazy(value) or value.is_nested:
+        return kind  # without a shape
+    kind = f"{kind} of shape {tuple(value.shape)}"
+    if value.is_meta:
+        return f"{kind} on the meta device"
+    if why_unfit(value) is not None:
         return kind
     numbers = value.detach().double()
     return f"{kind}, min {numbers.min().item():g}, max {numbers.max().item():g}"
@@ -117,6 +130,20 @@ class UnsupportedModuleError(NeuroparamError, TypeError):
     """The object cannot be made trainable as a whole (not a module, a ScriptModule)."""
 
 
+class InvalidArgumentError(NeuroparamError, ValueError):
+    """An argument is not of the kind, or in the range, that a function takes.
+
+    Attributes:
+        argument: its name.
+        given: what was given.
+    """
+
+    def __init__(self, argument: str, given: object, wanted: str):
+        self.argument = argument
+        self.given = given
+        super().__init__(f"{argument} must be {wanted}; got {describe(given)}.")
+
+
 class UnknownNameError(NeuroparamError, ValueError):
     """Names match nothing.
 
@@ -157,20 +184,19 @@ class InvalidNamesError(NeuroparamError, TypeError):
 
 
 class AmbiguousNameError(NeuroparamError, ValueError):
-    """A short name matches several places.
+    """A short name matches several places, or several names match one place equally well.
 
     Attributes:
-        name: the name given.
-        matches: the full paths it could mean.
+        name: the name given, or the path of the place.
+        matches: the full paths it could mean, or the names that mean it.
     """
 
-    def __init__(self, name: str, matches: Sequence[str]):
+    def __init__(self, name: str, matches: Sequence[str], problem: str | None = None):
         self.name = name
         self.matches = matches
-        super().__init__(
-            f"{name!r} could mean any of {len(matches)} places; name one by its full path:\n"
-            f"{listing(matches)}"
-        )
+        if problem is None:
+            problem = f"could mean any of {len(matches)} places; name one by its full path"
+        super().__init__(f"{name!r} {problem}:\n{listing(matches)}")
 
 
 class NotTrainableError(NeuroparamError, TypeError):
@@ -302,4 +328,22 @@ class NoGradientError(NeuroparamError, RuntimeError):
         super().__init__(
             f"no gradient reaches\n{listing(paths)}\n{reason} Fix the forward, or name only "
             f"parameters that it uses: make_fixed(module, names) gives the others back."
+        )
+
+
+class NonFiniteError(NeuroparamError, ArithmeticError):
+    """Training has diverged: raw values are inf or NaN, and what they were is lost.
+
+    Attributes:
+        paths: the parameters concerned.
+    """
+
+    def __init__(self, lost: Mapping[str, str], when: str):
+        self.paths = list(lost)
+        entries = listing(f"{path}: {count}" for path, count in lost.items())
+        super().__init__(
+            f"{when}, raw values are inf or NaN:\n{entries}\nThe gradient was not finite, or the "
+            f"learning rate too large. Load the last checkpoint, and clip gradients before the "
+            f"step (torch.nn.utils.clip_grad_norm_, with error_if_nonfinite=True to stop before "
+            f"it) or lower the learning rate."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,8 +11,11 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from neuroparam.errors import InitialValueError
+from neuroparam.given import number, why_unfit
 
 __all__ = ["Initial", "Shape", "initial_tensor"]
+
+_MOST_DIMENSIONS = 64  # of a tensor that torch can compute with
 
 Initial: TypeAlias = (
     "None | float | Tensor | Sequence[float] | Distribution | Callable[[torch.Size], Any]"
@@ -43,11 +47,14 @@ def initial_tensor(
             distribution whose support leaves the domain.
     """
     wanted = _as_shape(shape, path)
+    size = present.shape if wanted is None else wanted
+    if isinstance(init, type):
+        raise InitialValueError(path, init, "it is a class; give an instance, or a function")
     if isinstance(init, Distribution):
         _check_support(init, domain, path)
-        values: Any = _sample(init, present.shape if wanted is None else wanted, path)
+        values: Any = _sample(init, size, path)
     elif callable(init) and not isinstance(init, Tensor):
-        values = init(present.shape if wanted is None else wanted)
+        values = _called(init, size, init, path)
         if values is None:
             raise InitialValueError(path, init, "the callable returned None, not the values")
     else:
@@ -64,18 +71,27 @@ def initial_tensor(
         raise InitialValueError(path, values, f"it does not broadcast to shape {tuple(wanted)}")
     if not bool(torch.isfinite(tensor).all()):
         raise InitialValueError(path, values, "every value must be finite")
-    return tensor.detach().expand(wanted).clone(memory_format=torch.contiguous_format)
+    try:
+        if len(wanted) > _MOST_DIMENSIONS:
+            raise TypeError
+        return tensor.detach().expand(wanted).clone(memory_format=torch.contiguous_format)
+    except (RuntimeError, TypeError, ValueError) as error:  # or more values than torch can count
+        problem = "torch can make no tensor of this shape"
+        raise InitialValueError(path, tuple(wanted), problem) from error
 
 
-def _as_shape(shape: Shape, path: str) -> torch.Size | None:
+def _as_shape(shape: Any, path: str) -> torch.Size | None:
     if shape is None:
         return None
-    sizes = (shape,) if isinstance(shape, int) else shape
     try:
-        wanted = torch.Size(sizes)
+        several = hasattr(shape, "__iter__") and not isinstance(shape, (str, bytes))
+        sizes = list(shape) if several else [shape]
+        if any(isinstance(size, bool) for size in sizes):
+            raise TypeError  # it would count as 1
+        wanted = torch.Size([operator.index(size) for size in sizes])
     except TypeError:
         wanted = torch.Size((0,))
-    if isinstance(shape, bool) or any(size < 1 for size in wanted):
+    if any(size < 1 for size in wanted):
         raise InitialValueError(path, shape, "shape must be positive integers")
     return wanted
 
@@ -83,31 +99,52 @@ def _as_shape(shape: Shape, path: str) -> torch.Size | None:
 def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
     try:
         return bool(torch.broadcast_shapes(shape, wanted) == wanted)
-    except RuntimeError:
+    except (RuntimeError, TypeError, ValueError):  # or more than torch can count
         return False
 
 
 def _as_tensor(values: Any, path: str) -> Tensor:
-    if isinstance(values, (str, bytes, bool)):
-        raise InitialValueError(path, values, "it must be a number, tensor or array")
+    expected = "it must be a number, tensor or array"
+    if isinstance(values, (str, bytes, bytearray, bool)):
+        raise InitialValueError(path, values, expected)
+    single = None if isinstance(values, Tensor) else number(values)
+    if single is not None:  # also an integer that is too large for torch
+        return torch.tensor(single, dtype=torch.float64)
     try:
         tensor = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InitialValueError(path, values, "it must be a number, tensor or array") from error
-    if tensor.dtype == torch.bool or tensor.is_complex():
-        raise InitialValueError(path, values, "it must be real numbers")
-    if tensor.numel() == 0:
-        raise InitialValueError(path, values, "it must not be empty")
+    except Exception as error:  # whatever the many kinds of arrays may raise
+        raise InitialValueError(path, values, expected) from error
+    problem = why_unfit(tensor)
+    if tensor.is_meta:
+        problem = "it is on the meta device", "give a tensor that has numbers"
+    if problem is not None:
+        raise InitialValueError(path, values, "; ".join(problem))
     return tensor
 
 
-def _sample(distribution: Distribution, wanted: torch.Size, path: str) -> Tensor:
+def _called(draw: Callable[[torch.Size], Any], size: torch.Size, init: object, path: str) -> Any:
+    """What the user's function returns for a shape."""
+    try:
+        return draw(size)
+    except Exception as error:  # it is the user's code: it may raise anything
+        raise InitialValueError(
+            path,
+            init,
+            f"give a function shape -> values; this one, called with {tuple(size)}, raised "
+            f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _sample(distribution: Distribution, wanted: torch.Size, path: str) -> Any:
     own = distribution.batch_shape + distribution.event_shape
     if len(own) > len(wanted) or wanted[len(wanted) - len(own) :] != own:
         raise InitialValueError(
-            path, distribution, f"samples of shape (*, {own}) cannot fill shape {tuple(wanted)}"
+            path,
+            distribution,
+            f"samples of shape (*, {', '.join(map(str, own))}) cannot fill shape {tuple(wanted)}; "
+            f"give shape=...",
         )
-    return distribution.sample(wanted[: len(wanted) - len(own)])
+    return _called(distribution.sample, wanted[: len(wanted) - len(own)], distribution, path)
 
 
 def _check_support(
@@ -118,7 +155,10 @@ def _check_support(
     Only the bounds are probed: a support that misses the domain altogether is found by the
     check of the values drawn.
     """
-    support = distribution.support
+    try:
+        support = distribution.support
+    except NotImplementedError:  # the values drawn are all that can be checked
+        return
     for bound, outwards in (
         (getattr(domain, "lower_bound", None), -1.0),
         (getattr(domain, "upper_bound", None), 1.0),

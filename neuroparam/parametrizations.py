@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from neuroparam.errors import CheckpointError, OutOfDomainError, ParametrizationError
+from neuroparam.errors import (
+    CheckpointError,
+    OutOfDomainError,
+    ParametrizationError,
+    describe,
+)
+from neuroparam.given import number
 
 __all__ = ["BoundedSigmoid", "ExpScaledLog", "Parametrization", "Softplus"]
 
 _SIGNIFICANT_BITS = {torch.float64: 53, torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}
+# exponents of two between which a number, its reciprocal and its square are normal numbers
+EXPONENTS = {torch.float64: 510, torch.float32: 62, torch.bfloat16: 62, torch.float16: 14}
 
 
 class Limits(NamedTuple):
@@ -23,7 +31,7 @@ class Limits(NamedTuple):
     highest: float
 
 
-_NO_ROOM = Limits(math.inf, -math.inf)
+NO_ROOM = Limits(math.inf, -math.inf)
 
 
 def _spacing(number: float, dtype: torch.dtype) -> float:
@@ -47,6 +55,16 @@ def just_below(bound: float, dtype: torch.dtype) -> float:
     return -just_above(-bound, dtype)
 
 
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The precision in which maps are computed for raw tensors of `dtype`."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _nearly_largest(dtype: torch.dtype) -> float:
+    """Somewhat below the largest number, which a rounding could exceed."""
+    return torch.finfo(dtype).max * (1 - 2.0**-6)
+
+
 def working(raw: Tensor) -> Tensor:
     """`raw` in the precision in which maps are computed: half precision in float32."""
     return raw.float() if raw.dtype in (torch.float16, torch.bfloat16) else raw
@@ -56,9 +74,10 @@ def _log_ratio(value: Tensor, bound: float) -> Tensor:
     """log(value / bound), accurate also where the two are close."""
     gap = value - bound  # exact between bound / 2 and 2 * bound (Sterbenz)
     close = gap.abs() < bound / 2
-    return torch.where(
-        close, torch.log1p(torch.where(close, gap / bound, 0.0)), torch.log(value / bound)
-    )
+    # the rounding of a value to half precision can carry the ratio beyond the working one
+    numbers = torch.finfo(value.dtype)
+    ratio = (value / bound).clamp(numbers.tiny, numbers.max)
+    return torch.where(close, torch.log1p(torch.where(close, gap / bound, 0.0)), torch.log(ratio))
 
 
 def _log_least_gap(limit: float, dtype: torch.dtype) -> float:
@@ -88,23 +107,12 @@ class OpenInterval(constraints.Constraint):
 
 def constant(owner: object, name: str, value: object) -> float:
     """A constant given by the user as a finite python float."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    found = number(value)
+    if found is None or not math.isfinite(found):
         raise ParametrizationError(
-            f"{type(owner).__name__}({name}=...) must be one finite number, got {value!r}."
+            f"{type(owner).__name__}({name}=...) must be one finite number, got {describe(value)}."
         )
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ParametrizationError(
-            f"{type(owner).__name__}({name}=...) must be one finite number, got {value!r}."
-        ) from error
-    if not math.isfinite(number):
-        raise ParametrizationError(
-            f"{type(owner).__name__}({name}=...) must be finite, got {number}."
-        )
-    return number
+    return found
 
 
 def _is_positive(number: object) -> bool:
@@ -148,7 +156,12 @@ class Parametrization(nn.Module):
 
     def _prepare(self) -> None:
         """Precomputes what depends on the constants, for every dtype that raw can have."""
-        self._limits = {dtype: self._limits_in(dtype) for dtype in _SIGNIFICANT_BITS}
+        self._limits = {}
+        for dtype in _SIGNIFICANT_BITS:
+            lowest, highest = self._limits_in(dtype)
+            largest = torch.finfo(dtype).max
+            fits = -largest <= lowest < highest <= largest
+            self._limits[dtype] = Limits(lowest, highest) if fits else NO_ROOM
 
     def limits(self, dtype: torch.dtype) -> Limits:
         """The smallest and largest value this map returns for a raw tensor of `dtype`.
@@ -170,7 +183,10 @@ class Parametrization(nn.Module):
         elif limits is None:
             problem = f"raw must be floating point, got {dtype}"
         else:
-            problem = f"its constants leave no room in {dtype}"
+            problem = (
+                f"its constants leave no room in {dtype}; give others, or use the module in "
+                f"double precision"
+            )
         raise ParametrizationError(f"{self!r} cannot be evaluated: {problem}.")
 
     def outside(self, value: Tensor) -> Tensor:
@@ -324,16 +340,23 @@ class Softplus(Parametrization):
         self.scale = (value - self.lower).mean().item()
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
-        return Limits(just_above(self.lower, dtype), torch.finfo(dtype).max * (1 - 2.0**-6))
+        assert self.scale is not None
+        lowest, highest = just_above(self.lower, dtype), _nearly_largest(dtype)
+        smallest = torch.finfo(working_dtype(dtype)).tiny
+        if lowest > highest * (1 - 2.0**-6) or not smallest <= self.scale <= highest:
+            return NO_ROOM
+        # raw is nearly (value - lower) / scale, and must be a number of this dtype too
+        return Limits(lowest, min(highest, lowest + self.scale * highest))
 
     def forward(self, raw: Tensor) -> Tensor:
-        lowest, highest = self.limits(raw.dtype)
+        lowest, _ = self.limits(raw.dtype)
         assert self.scale is not None
         r = working(raw)
         # keeps the value finite: the raw of nearly the largest one
-        top = (highest * (1 - 2.0**-7) - max(lowest, 0.0)) / self.scale
+        largest = _nearly_largest(raw.dtype) * (1 - 2.0**-7)
+        top = (largest - max(lowest, 0.0)) / self.scale
         top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
-        r = r.clamp(max=min(top, torch.finfo(r.dtype).max * (1 - 2.0**-7)))
+        r = r.clamp(max=min(top, largest))
         curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
         y = torch.where(r > _LINEAR, r + _SHIFT, curved)
         # `lowest` in place of `lower`: inside by construction, so no clamp kills the gradient
@@ -356,8 +379,9 @@ class ExpScaledLog(Parametrization):
       size s in raw multiplies the value by exp(scale * s), in whatever unit it is stored, so
       `scale` acts as a factor on the learning rate.
     * Weight decay pulls the value to the reference.
-    * Limits: for every finite raw the value stays a positive normal number of its dtype, and
-      value * max(1, scale) below the largest finite one; beyond, the gradient is 0. The
+    * Limits: for every finite raw the value stays above 2**-62 (float64: 2**-510, float16:
+      2**-14), so that 1 / value has a finite gradient, and value * max(1, scale) below the
+      largest finite number; beyond, the gradient is 0. The
       round trip value -> raw -> value has a relative error of at most
       eps * (2 + 1.5 * |log(value / reference)|). Half precision is computed in float32, but raw
       itself then carries 8 (bfloat16) or 11 (float16) bits: keep raw in float32.
@@ -416,20 +440,23 @@ class ExpScaledLog(Parametrization):
         """Bounds of scale * raw between which value and gradient are normal, finite numbers."""
         assert self.reference is not None
         stored = torch.finfo(dtype)
-        computed = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32)
+        computed = torch.finfo(working_dtype(dtype))
         margin = 1e-3  # well above the rounding of an exponent of up to 709
-        low = max(math.log(stored.tiny) - math.log(self.reference), math.log(computed.tiny))
+        # not down to `tiny`: of 1 / value, which neurons form, the gradient must be finite too
+        least = -EXPONENTS[dtype] * math.log(2.0)
+        low = max(least - math.log(self.reference), math.log(computed.tiny))
         high = min(
             math.log(stored.max) - math.log(self.reference) - math.log(max(1.0, self.scale)),
             math.log(computed.max),
         )
-        return low + margin, high - margin
+        reach = self.scale * (stored.max / 2)  # raw must be a number of this dtype too
+        return max(low + margin, -reach), min(high - margin, reach)
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         assert self.reference is not None
         low, high = self._exponents(dtype)
-        if not low < 0.0 < high:
-            return _NO_ROOM  # this dtype cannot hold the reference
+        if not low < 0.0 < high or self.scale < torch.finfo(working_dtype(dtype)).tiny:
+            return NO_ROOM  # this dtype cannot hold the reference, or the scale
         slack = 1e-4 + 2 * torch.finfo(dtype).eps  # the rounding of exp, and to half precision
         return Limits(
             max(self.reference * math.exp(low) * (1 - slack), torch.finfo(dtype).tiny),
@@ -500,9 +527,9 @@ class BoundedSigmoid(Parametrization):
             raise ParametrizationError(
                 f"BoundedSigmoid needs lower < upper, got lower={lower!r}, upper={upper!r}."
             )
-        if spacing not in ("linear", "log"):
+        if not isinstance(spacing, str) or spacing not in ("linear", "log"):
             raise ParametrizationError(
-                f'BoundedSigmoid(spacing=...) is "linear" or "log", got {spacing!r}.'
+                f'BoundedSigmoid(spacing=...) is "linear" or "log", got {describe(spacing)}.'
             )
         if spacing == "log" and self.lower <= 0:
             raise ParametrizationError(
@@ -524,7 +551,7 @@ class BoundedSigmoid(Parametrization):
             slope = self._extent(limits) * (limits.highest if self.spacing == "log" else 1.0)
             if slope <= torch.finfo(dtype).max:
                 return limits
-        return _NO_ROOM  # the bounds are too close, or too far apart, for this dtype
+        return NO_ROOM  # the bounds are too close, or too far apart, for this dtype
 
     def _extent(self, limits: Limits) -> float:
         lowest, highest = limits

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from neuroparam.errors import InvalidArgumentError
+from neuroparam.given import why_unfit
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -40,7 +43,8 @@ def distributions(
         A matplotlib figure; save it with `figure.savefig(...)`.
 
     Raises:
-        ValueError: the two name different values, or none, or a value is not finite.
+        InvalidArgumentError: the two name different values, or none; a value is not finite;
+            `rates_in_ms` or `labels` names others; or `bins` is no positive integer.
 
     Examples:
         >>> import torch
@@ -52,13 +56,18 @@ def distributions(
         >>> figure.axes[0].get_xlabel()
         'p.tau_mem_inv, as time constant (ms)'
     """
-    if not before or before.keys() != after.keys():
-        raise ValueError(
-            f"before and after must name the same values, got {sorted(before)} and {sorted(after)}."
+    paths = list(before) if isinstance(before, Mapping) else []
+    if not paths:
+        raise InvalidArgumentError("before", before, "what neuroparam.values gives, and not empty")
+    if not isinstance(after, Mapping) or after.keys() != before.keys():
+        raise InvalidArgumentError(
+            "after", after, f"the values of the same paths as before, {paths}"
         )
-    unknown = set(rates_in_ms) - before.keys()
-    if unknown:
-        raise ValueError(f"rates_in_ms names {sorted(unknown)}, not among {sorted(before)}.")
+    for argument, named in (("rates_in_ms", rates_in_ms), ("labels", labels or {})):
+        if isinstance(named, str) or not all(path in paths for path in named):
+            raise InvalidArgumentError(argument, named, f"about paths that before names, {paths}")
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise InvalidArgumentError("bins", bins, "a positive integer")
     # not pyplot: a figure of its own leaves no global state behind and needs no display
     from matplotlib.figure import Figure
 
@@ -77,10 +86,13 @@ def distributions(
 
 
 def _numbers(value: Tensor, path: str, in_ms: bool) -> Tensor:
+    wanted = "a tensor of finite real numbers"
+    if not isinstance(value, Tensor) or why_unfit(value) is not None or value.is_meta:
+        raise InvalidArgumentError(repr(path), value, wanted)
     numbers = value.detach().double().flatten().cpu()
     numbers = 1e3 / numbers if in_ms else numbers
     if not bool(torch.isfinite(numbers).all()):
-        raise ValueError(f"{path!r} has values that are not finite.")
+        raise InvalidArgumentError(repr(path), value, f"{wanted}, and a rate not 0")
     return numbers
 
 

@@ -11,6 +11,8 @@ from torch.distributions import constraints
 
 from neuroparam.errors import ParametrizationError
 from neuroparam.parametrizations import (
+    EXPONENTS,
+    NO_ROOM,
     Limits,
     OpenInterval,
     Parametrization,
@@ -18,6 +20,7 @@ from neuroparam.parametrizations import (
     just_above,
     just_below,
     working,
+    working_dtype,
 )
 
 __all__ = ["Above", "Bitshift", "Decay", "Rate", "Steps", "UnitMap", "WithStep", "bounds_of"]
@@ -33,7 +36,8 @@ def bounds_of(maps: Iterable[nn.Module]) -> tuple[float, float]:
     bounds = -math.inf, math.inf
     for link in maps:
         if isinstance(link, Link):
-            bounds = link.image(*bounds)
+            # a map of the user's own states no domain, and what is below 0 it may not give
+            bounds = link.image(max(bounds[0], 0.0), bounds[1])
         else:
             domain = link.domain if isinstance(link, Parametrization) else constraints.real
             bounds = (
@@ -84,12 +88,8 @@ class UnitMap(Link):
     """
 
 
-# exponents of two between which a number, its reciprocal and its square are normal numbers
-_EXPONENTS = {torch.float64: 510, torch.float32: 62, torch.bfloat16: 62, torch.float16: 14}
-
-
 def _powers(dtype: torch.dtype) -> Limits:
-    return Limits(2.0 ** -_EXPONENTS[dtype], 2.0 ** _EXPONENTS[dtype])
+    return Limits(2.0 ** -EXPONENTS[dtype], 2.0 ** EXPONENTS[dtype])
 
 
 class Rate(UnitMap):
@@ -145,6 +145,13 @@ class WithStep(UnitMap):
         if self.dt <= 0:
             raise ParametrizationError(f"{type(self).__name__}(dt=...) must be > 0, got {dt!r}.")
         self._prepare()
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for dtype in self._limits:
+            least, most = _powers(working_dtype(dtype))
+            if not least <= self.dt <= most:
+                self._limits[dtype] = NO_ROOM
 
 
 class Decay(WithStep):

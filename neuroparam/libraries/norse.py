@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from neuroparam.libraries.rules import Known, Library, own_step, positive, threshold
+from neuroparam.libraries.rules import Known, Library, Refused, own_step, positive, threshold
 from neuroparam.parametrizations import BoundedSigmoid, Parametrization
 from neuroparam.quantities import Quantity
 from neuroparam.units import Rate
@@ -23,6 +23,7 @@ NORSE = Library(
     package="norse",
     dt=own_step,
     rules=(
+        Refused("dt", "it is the time step of the simulation", "Name a rate, such as tau_mem_inv."),
         # 1/ms-like numbers, beside a dt in s: Norse's own units do not fit together
         Known("tau_*_inv", "rate", "as stored", _below_one_per_step, modules=("CobaLIF*",)),
         Known(
