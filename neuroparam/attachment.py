@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from neuroparam.errors import (
     EvaluationError,
     OutOfDomainError,
     ParametrizationError,
+    UnsupportedModuleError,
     describe,
 )
 from neuroparam.libraries import Known, known, wrapped
@@ -161,6 +163,8 @@ class NeuronParameter(parametrize.ParametrizationList):
                 "assigning stores numbers, the gradient history would be lost; "
                 "assign value.detach()",
             )
+        if value.is_meta:
+            raise AssignmentError(self.path, value, "a tensor on the meta device has no numbers")
         raw = value.detach()
         try:
             with torch.no_grad():
@@ -174,6 +178,13 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object."""
+        if self.raw.is_meta:
+            raise AssignmentError(
+                self.path,
+                value,
+                "its module is on the meta device, which stores no numbers; materialise it first "
+                "(to_empty, load_state_dict)",
+            )
         raw = self.raw_of(value)
         with torch.no_grad():
             self.raw.copy_(raw)
@@ -333,6 +344,14 @@ def _value_property(name: str) -> property:
     def set_(module: nn.Module, value: Any) -> None:
         parameter = _parametrizations(module).get(name)
         if isinstance(parameter, NeuronParameter):
+            if _called_by_functional_call():
+                raw = "".join((*parameter.path.rpartition(".")[:2], f"parametrizations.{name}"))
+                raise AssignmentError(
+                    parameter.path,
+                    value,
+                    f"functional_call can exchange the raw tensor only, whose key is "
+                    f"'{raw}.original' (and raw = right_inverse(value))",
+                )
             parameter.assign(value)
         elif parameter is not None:
             _right_inverse(parameter, value)
@@ -345,6 +364,18 @@ def _value_property(name: str) -> property:
         )
 
     return property(get, set_, delete)
+
+
+def _called_by_functional_call() -> bool:
+    """Whether an assignment comes from `torch.func.functional_call`.
+
+    It means to lend the module a tensor, and would have it stored: the gradient to the tensor
+    would be lost, and what it puts back afterwards is the value, not the raw tensor.
+    """
+    frame = sys._getframe(2)
+    while frame.f_code.co_name == "__setattr__" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") == "torch.nn.utils._named_member_accessor"
 
 
 class _SharedClass(type):
@@ -371,8 +402,13 @@ def _wrapped_property(name: str, wrap: Callable[[Any], Any]) -> property:
     """Reads a plain attribute through a function of the catalogue."""
 
     def get(module: nn.Module) -> Any:
-        stored = module.__dict__
-        return wrap(stored[name] if name in stored else nn.Module.__getattr__(module, name))
+        stored: dict[str, Any] = module._modules
+        if name not in stored:
+            # not module.__dict__, whose items torch.compile of torch 2.6 takes for this property
+            stored = vars(module)
+        if name not in stored:
+            raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+        return wrap(stored[name])
 
     def set_(module: nn.Module, value: Any) -> None:
         module._modules.pop(name, None)
@@ -438,6 +474,14 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         made.__setstate__(copy.deepcopy(state, memo))
         return made
 
+    def prepare_scriptable(self: nn.Module) -> None:
+        paths = (getattr(p, "path", name) for name, p in _parametrizations(self).items())
+        raise UnsupportedModuleError(
+            f"torch.jit.script cannot compile {', '.join(paths)}, computed from a raw tensor. "
+            f"Script a fixed copy, make_fixed(copy.deepcopy(module)), or use torch.compile, "
+            f"torch.export or torch.jit.trace."
+        )
+
     def reduce_ex(self: nn.Module, protocol: Any) -> Any:
         make, args, *rest = plain.__reduce_ex__(self, protocol)
         if make is copyreg.__newobj__:  # type: ignore[attr-defined]
@@ -452,6 +496,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
         "__deepcopy__": deepcopy,
+        "__prepare_scriptable__": prepare_scriptable,
         "__reduce_ex__": reduce_ex,
         "_load_from_state_dict": load,
         "_neuroparam_plain_class": plain,

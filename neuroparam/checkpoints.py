@@ -121,7 +121,7 @@ def refuse_unfit(
         if f"{mine}original" in state_dict:
             found.parameter.check_state(state_dict, mine)
         elif (value := state_dict.get(prefix + found.path)) is not None:
-            found.parameter.raw_of(value.to(found.parameter.raw))
+            found.parameter.raw_of(value.to(found.parameter.raw.dtype))
             expected = {k: v for k, v in expected.items() if not k.startswith(mine)}
             expected[prefix + found.path] = None
     missing = unexpected = []

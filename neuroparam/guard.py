@@ -104,7 +104,10 @@ def _verify(module: nn.Module, *args_and_output: Any) -> None:
         return  # tracing and torch.func replace tensors by stand-ins
     if is_open(module):
         return  # the module called itself, and has not finished
-    wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
+    everything = list(attached(module))
+    if not all(isinstance(a.parameter.raw, nn.Parameter) for a in everything):
+        return  # so does functional_call
+    wanted = [a for a in everything if a.parameter.raw.requires_grad]
     reached = _reached([*_tensors(args_and_output[1]), *_state(module)], wanted)
     if reached is None:
         return

@@ -258,20 +258,24 @@ def summary(module: nn.Module) -> str:
 
 def _summarised(a: Attached, value: Tensor) -> tuple[str, ...]:
     last = a.parameter.last
-    inside, domain = int(torch.isfinite(value).sum()), ""
+    inside, domain = torch.isfinite(value), ""
     if isinstance(last, Parametrization):
         low, high = a.parameter.bounds
         domain = f"({low:g}, {high:g})"
-        inside = int((~last.outside(value)).sum())
+        inside = ~last.outside(value)
+    known_numbers = not value.is_meta
     return (
         a.path,
         " -> ".join(repr(link) for link in a.parameter),
         str(tuple(value.shape)),
-        *(f"{s.item():.4g}" for s in (value.min(), value.median(), value.max())),
+        *(
+            f"{s.item():.4g}" if known_numbers else ""
+            for s in (value.min(), value.median(), value.max())
+        ),
         a.known.unit if a.known else "",
         domain,
-        f"{inside}/{value.numel()}",
-        _time_constant(a),
+        f"{int(inside.sum())}/{value.numel()}" if known_numbers else "",
+        _time_constant(a) if known_numbers else "",
     )
 
 
@@ -288,7 +292,7 @@ def _time_constant(a: Attached) -> str:
 
 def _span(value: Tensor) -> str:
     """A value in a few characters: its only number, or the smallest and the largest."""
-    if value.numel() == 0:
+    if value.numel() == 0 or value.is_meta:
         return ""
     low, high = value.min().item(), value.max().item()
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,6 +57,17 @@ class Record(nn.Module):
                 self.register_buffer(name, value.detach().clone(), persistent=False)
             else:
                 self.__dict__[name] = value
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Record:
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, tensor in kept.items():
+            moved = self._buffers[name]
+            # a record's numbers are in no checkpoint that could bring them back: `to_empty` and
+            # the meta device must not take them, as they do not take them from the plain record
+            if tensor is not None and moved is not None:
+                self._buffers[name] = tensor if moved.is_meta else tensor.to(moved)
+        return self
 
     def rebuild(self) -> Any:
         """The record with the present values, in its own type."""

@@ -121,7 +121,9 @@ class Scope:
                 self.traced = around.traced
 
     def evaluate(self, parameter: Evaluated) -> Tensor:
-        if torch.compiler.is_compiling():
+        # not is_compiling(), which also holds while torch really reads the attributes that its
+        # guards are about: `traced` must not change then
+        if torch.compiler.is_dynamo_compiling():
             # compiled code cannot ask whether a value is still good: it need not within one
             # forward, where nothing changes a parameter, but a `cached()` block is longer
             if self.root is None:

@@ -157,7 +157,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         The module.
 
     Raises:
-        UnsupportedModuleError: not a `torch.nn.Module`.
+        UnsupportedModuleError: not a `torch.nn.Module`, or numbers on the meta device.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
 
@@ -174,8 +174,15 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         5.0
     """
     _refuse_unsupported(module)
+    chosen = _attached_by_name(module, names)
+    for found in chosen:
+        if found.parameter.raw.is_meta and found.parameter.storage.kind == "number":
+            raise UnsupportedModuleError(
+                f"{found.path!r} is to be a number again, and on the meta device there is none; "
+                f"materialise the module first (to_empty, load_state_dict)."
+            )
     # last attached first: each one's position counts from where it was taken
-    for found in reversed(_attached_by_name(module, names)):
+    for found in reversed(chosen):
         _detach(found)
     _rebuild_records(module)
     release_forward(module)
@@ -271,6 +278,13 @@ def _prepare(
 ) -> tuple[Place, NeuronParameter]:
     """Builds and checks all that is to be attached, without touching the module."""
     present = _present(module, place)
+    if present.is_meta:
+        raise NotTrainableError(
+            place.path,
+            "its module is on the meta device, which stores no numbers",
+            "Attach before moving there, or materialise the module first (to_empty, "
+            "load_state_dict).",
+        )
     if isinstance(name, Quantity):
         parameter = _of_quantity(place, chain, init, shape, dt, present)
     else:
