@@ -379,10 +379,10 @@ class ExpScaledLog(Parametrization):
       size s in raw multiplies the value by exp(scale * s), in whatever unit it is stored, so
       `scale` acts as a factor on the learning rate.
     * Weight decay pulls the value to the reference.
-    * Limits: for every finite raw the value stays above 2**-62 (float64: 2**-510, float16:
-      2**-14), so that 1 / value has a finite gradient, and value * max(1, scale) below the
-      largest finite number; beyond, the gradient is 0. The
-      round trip value -> raw -> value has a relative error of at most
+    * Limits: for every finite raw the value stays between 2**-62 and 2**62 (2**-510 and 2**510
+      in float64, 2**-14 and 2**14 in float16), so that its square and its reciprocal, which
+      neurons form, have finite gradients; beyond, its own gradient is 0. The round trip value
+      -> raw -> value has a relative error of at most
       eps * (2 + 1.5 * |log(value / reference)|). Half precision is computed in float32, but raw
       itself then carries 8 (bfloat16) or 11 (float16) bits: keep raw in float32.
 
@@ -442,10 +442,11 @@ class ExpScaledLog(Parametrization):
         stored = torch.finfo(dtype)
         computed = torch.finfo(working_dtype(dtype))
         margin = 1e-3  # well above the rounding of an exponent of up to 709
-        # not down to `tiny`: of 1 / value, which neurons form, the gradient must be finite too
-        least = -EXPONENTS[dtype] * math.log(2.0)
-        low = max(least - math.log(self.reference), math.log(computed.tiny))
+        # not from `tiny` to `max`: neurons form 1 / value and products, with gradients of their own
+        widest = EXPONENTS[dtype] * math.log(2.0)
+        low = max(-widest - math.log(self.reference), math.log(computed.tiny))
         high = min(
+            widest - math.log(self.reference),
             math.log(stored.max) - math.log(self.reference) - math.log(max(1.0, self.scale)),
             math.log(computed.max),
         )
