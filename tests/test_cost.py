@@ -1,0 +1,126 @@
+"""What training neuron parameters costs, where it can be counted exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from neuroparam.attachment import attached
+from tests.benchmarks.networks import LIBRARIES, inputs
+
+every_library = pytest.mark.parametrize("library", LIBRARIES)
+
+# each attached value may add this much to a forward, whatever its length
+NODES_OF_A_MAP = 10
+SHORT, LONG = 5, 50
+
+
+def nodes(output: Tensor) -> int:
+    """How many nodes the autograd graph behind a tensor has."""
+    seen = {output.grad_fn}
+    pending = [output.grad_fn]
+    while pending:
+        for following, _ in pending.pop().next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                pending.append(following)
+    return len(seen)
+
+
+def saved_bytes(module: nn.Module, x: Tensor) -> int:
+    """How many bytes a forward keeps for its backward, each memory once."""
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module(x)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(storages.values())
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations that hand a number to Python, for which a GPU has to be waited for."""
+
+    OPERATIONS = frozenset(
+        {
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.is_nonzero.default,
+            torch.ops.aten.nonzero.default,
+            torch.ops.aten.equal.default,
+        }
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += operation in self.OPERATIONS
+        return operation(*args, **(kwargs or {}))
+
+
+def reads(forward: Callable[[], Tensor]) -> int:
+    with Reads() as counted:
+        forward()
+    return counted.count
+
+
+def warm(library: str, raw: bool) -> nn.Module:
+    """After its first forward and backward, which the gradient guard looks at."""
+    layer = LIBRARIES[library].layer(raw)
+    layer(inputs(SHORT, 4, "cpu")).sum().backward()
+    return layer
+
+
+@every_library
+def test_each_map_is_evaluated_once_per_forward(library: str) -> None:
+    layer = warm(library, raw=False)
+    counts = {a.path: 0 for a in attached(layer)}
+    for a in attached(layer):
+        a.parameter.register_forward_hook(
+            lambda *_, path=a.path: counts.__setitem__(path, counts[path] + 1)
+        )
+    layer(inputs(LONG, 4, "cpu"))
+    assert counts == dict.fromkeys(counts, 1)
+
+
+@every_library
+def test_the_graph_has_as_many_nodes_as_with_raw_parameters(library: str) -> None:
+    """But for the maps themselves, however many time steps."""
+    added = []
+    for steps in (SHORT, LONG):
+        raw, layer = warm(library, raw=True), warm(library, raw=False)
+        x = inputs(steps, 4, "cpu")
+        added.append(nodes(layer(x)) - nodes(raw(x)))
+    assert added[1] <= added[0] <= NODES_OF_A_MAP * len(list(attached(layer)))
+
+
+@every_library
+def test_as_many_bytes_are_saved_as_with_raw_parameters(library: str) -> None:
+    added = []
+    for steps in (SHORT, LONG):
+        raw, layer = warm(library, raw=True), warm(library, raw=False)
+        x = inputs(steps, 4, "cpu")
+        added.append(saved_bytes(layer, x) - saved_bytes(raw, x))
+    values = sum(a.parameter.raw.nbytes for a in attached(layer))
+    assert added[1] <= added[0] <= NODES_OF_A_MAP * values
+
+
+@every_library
+def test_no_forward_waits_for_a_number(library: str) -> None:
+    """Once the guard has looked: no `.item()`, and no branch on a value."""
+    raw, layer = warm(library, raw=True), warm(library, raw=False)
+    x = inputs(SHORT, 4, "cpu")
+    assert reads(lambda: layer(x)) <= reads(lambda: raw(x))
+
+
+def test_reads_are_counted() -> None:
+    assert reads(lambda: torch.ones(1) * torch.ones(1).item()) == 1
+    assert reads(lambda: torch.ones(1) * bool((torch.ones(2) > 0).all())) == 1
