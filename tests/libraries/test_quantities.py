@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import norse.torch as norse
 import pytest
 import sinabs.layers as sl
 import snntorch as snn
 import torch
-from norse.torch.module.leaky_integrator_box import LIBoxCell
-from rockpool.nn.modules import ExpSynTorch, LIFNeuronTorch, LIFTorch
-from spikingjelly.activation_based import functional, neuron
+from rockpool.nn.modules import LIFTorch
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from neuroparam import (
@@ -32,151 +29,11 @@ from neuroparam import (
 )
 from neuroparam.units import Above
 from tests.libraries.cases import N
+from tests.libraries.decaying import Decaying, every_decay, pulse, shaped
 from tests.modules import assert_unchanged, snapshot
 
 DT, TAU = 1e-3, 20e-3
 TAUS = torch.tensor([10e-3, 20e-3, 40e-3])
-
-
-@dataclass(frozen=True)
-class Decaying:
-    """A module whose state decays freely after one input.
-
-    Attributes:
-        build: makes it.
-        trace: the state at each of `steps` steps after an input to all neurons.
-        euler: whether one step multiplies it by 1 - dt / tau rather than by exp(-dt / tau).
-    """
-
-    build: Callable[[], nn.Module]
-    trace: Callable[[nn.Module, int], Tensor]
-    euler: bool
-
-
-def pulse(steps: int) -> Tensor:
-    """(time, batch, neurons): an input in the first step only, far below threshold."""
-    x = torch.zeros(steps, 1, N)
-    x[0] = 0.01
-    return x
-
-
-def norse_cell(module: nn.Module, steps: int) -> Tensor:
-    state, trace = None, []
-    for part in pulse(steps):
-        _, state = module(part, state)
-        trace.append(state.v)
-    return torch.cat(trace)
-
-
-def norse_synapse(module: nn.Module, steps: int) -> Tensor:
-    state, trace = None, []
-    for part in pulse(steps):
-        _, state = module(part, state)
-        trace.append(state.i)
-    return torch.cat(trace)
-
-
-def snn_leaky(module: nn.Module, steps: int) -> Tensor:
-    mem, trace = module.reset_mem(), []
-    for part in pulse(steps):
-        _, mem = module(part, mem)
-        trace.append(mem)
-    return torch.cat(trace)
-
-
-def snn_synapse(module: nn.Module, steps: int) -> Tensor:
-    (syn, mem), trace = module.reset_mem(), []
-    for part in pulse(steps):
-        _, syn, mem = module(part, syn, mem)
-        trace.append(syn)
-    return torch.cat(trace)
-
-
-def state_leaky(module: nn.Module, steps: int) -> Tensor:
-    return module(pulse(steps))[1][:, 0]
-
-
-def jelly(state: str) -> Callable[[nn.Module, int], Tensor]:
-    def trace(module: nn.Module, steps: int) -> Tensor:
-        functional.reset_net(module)
-        kept = []
-        for part in pulse(steps):
-            module(part)
-            kept.append(getattr(module, state))
-        return torch.cat(kept)
-
-    return trace
-
-
-def sinabs_state(state: str) -> Callable[[nn.Module, int], Tensor]:
-    def trace(module: nn.Module, steps: int) -> Tensor:
-        module.reset_states()
-        module.record_states = True
-        module(pulse(steps).transpose(0, 1))
-        return module.recordings[state][0]
-
-    return trace
-
-
-def rockpool_record(state: str) -> Callable[[nn.Module, int], Tensor]:
-    def trace(module: nn.Module, steps: int) -> Tensor:
-        module.reset_state()
-        recorded = module(pulse(steps).transpose(0, 1), record=True)[2][state][0]
-        return recorded.reshape(steps, N)
-
-    return trace
-
-
-def rockpool_output(module: nn.Module, steps: int) -> Tensor:
-    module.reset_state()
-    return module(pulse(steps).transpose(0, 1))[0][0]
-
-
-MEMBRANES = {
-    "norse LIFBoxCell": Decaying(norse.LIFBoxCell, norse_cell, True),
-    "norse LIBoxCell": Decaying(LIBoxCell, norse_cell, True),
-    "snntorch Leaky": Decaying(lambda: snn.Leaky(beta=0.5), snn_leaky, False),
-    "snntorch StateLeaky": Decaying(
-        lambda: snn.StateLeaky(beta=0.5, channels=N), state_leaky, False
-    ),
-    "spikingjelly LIFNode": Decaying(lambda: neuron.LIFNode(), jelly("v"), True),
-    "spikingjelly CUBALIFNode": Decaying(
-        lambda: neuron.CUBALIFNode(c_decay=0.0), jelly("v"), False
-    ),
-    "sinabs LIF": Decaying(lambda: sl.LIF(tau_mem=5.0), sinabs_state("v_mem"), False),
-    "sinabs LIF train_alphas": Decaying(
-        lambda: sl.LIF(tau_mem=5.0, train_alphas=True), sinabs_state("v_mem"), False
-    ),
-    "sinabs ExpLeak": Decaying(lambda: sl.ExpLeak(tau_mem=5.0), sinabs_state("v_mem"), False),
-    "rockpool LIFNeuronTorch": Decaying(lambda: LIFNeuronTorch(N), rockpool_record("vmem"), False),
-}
-SYNAPSES = {
-    "norse LIFCell": Decaying(norse.LIFCell, norse_synapse, True),
-    "snntorch Synaptic": Decaying(lambda: snn.Synaptic(alpha=0.5, beta=0.5), snn_synapse, False),
-    "spikingjelly CUBALIFNode": Decaying(lambda: neuron.CUBALIFNode(), jelly("c"), False),
-    "sinabs LIF": Decaying(lambda: sl.LIF(tau_mem=5.0, tau_syn=5.0), sinabs_state("i_syn"), False),
-    "rockpool LIFTorch": Decaying(lambda: LIFTorch(N), rockpool_record("isyn"), False),
-    "rockpool LIFTorch decays": Decaying(
-        lambda: LIFTorch(N, leak_mode="decays"), rockpool_record("isyn"), False
-    ),
-    "rockpool LIFTorch bitshifts": Decaying(
-        lambda: LIFTorch(N, leak_mode="bitshifts"), rockpool_record("isyn"), False
-    ),
-    "rockpool ExpSynTorch": Decaying(lambda: ExpSynTorch(N), rockpool_output, False),
-}
-DECAYING = [(Quantity.TAU_MEM, name, case) for name, case in MEMBRANES.items()]
-DECAYING += [(Quantity.TAU_SYN, name, case) for name, case in SYNAPSES.items()]
-every_decay = pytest.mark.parametrize(
-    ("quantity", "case"),
-    [(quantity, case) for quantity, _, case in DECAYING],
-    ids=[f"{quantity.name}-{name}" for quantity, name, _ in DECAYING],
-)
-
-
-def shaped(module: nn.Module, quantity: Quantity, tau: Tensor) -> Tensor:
-    """Rockpool's synaptic values have a column for each synapse of a neuron."""
-    (present,) = (c for c in find(module) if c.quantity is quantity)
-    return tau[:, None] if len(present.shape) == 2 else tau
 
 
 def ratio(trace: Tensor) -> Tensor:
@@ -186,20 +43,15 @@ def ratio(trace: Tensor) -> Tensor:
     return factors.double().mean(dim=0)
 
 
-def expected_ratio(case: Decaying, tau: Tensor) -> Tensor:
-    tau = tau.double().flatten()
-    return 1 - DT / tau if case.euler else torch.exp(-DT / tau)
-
-
 @every_decay
 def test_the_same_seconds_give_the_same_decay(quantity: Quantity, case: Decaying) -> None:
-    module = case.build()
+    module = case.build(DT)
     tau = shaped(module, quantity, TAUS)
     make_trainable(module, {quantity: ExpScaledLog()}, init={quantity: tau}, dt=DT)
     (read,) = values(module, quantity).values()
     torch.testing.assert_close(read, tau, rtol=2e-6, atol=0)
-    found = ratio(case.trace(module, 12))
-    torch.testing.assert_close(found, expected_ratio(case, TAUS), rtol=1e-5, atol=0)
+    found = ratio(case.trace(module, pulse(12)))
+    torch.testing.assert_close(found, case.factor(TAUS, DT), rtol=1e-5, atol=0)
     # and so all libraries agree, to the step that the Euler ones take for the exponential
     exact = torch.exp(-DT / TAUS.double())
     close = ((DT / TAUS.double()) ** 2 / 2).max().item() * 1.1 if case.euler else 1e-5
@@ -208,22 +60,24 @@ def test_the_same_seconds_give_the_same_decay(quantity: Quantity, case: Decaying
 
 @every_decay
 def test_after_training_the_values_are_what_the_module_does(quantity, case: Decaying) -> None:
-    module = case.build()
+    module = case.build(DT)
     tau = shaped(module, quantity, TAUS)
     make_trainable(module, {quantity: ExpScaledLog()}, init={quantity: tau}, dt=DT)
     optimizer = torch.optim.Adam(neuron_parameters(module), lr=0.05)
     for _ in range(10):  # away from each other, whatever the gradient
         optimizer.zero_grad()
-        case.trace(module, 6).square().sum().backward()
+        case.trace(module, pulse(6)).square().sum().backward()
         optimizer.step()
     (read,) = values(module, quantity).values()
     assert not torch.allclose(read, tau, rtol=1e-2)
     with torch.no_grad():
-        found = ratio(case.trace(module, 12))
-        torch.testing.assert_close(found, expected_ratio(case, read), rtol=1e-5, atol=0)
+        found = ratio(case.trace(module, pulse(12)))
+        torch.testing.assert_close(found, case.factor(read, DT), rtol=1e-5, atol=0)
         fixed = make_fixed(copy.deepcopy(module))
         if not (isinstance(fixed, neuron.LIFNode)):  # its kernel takes one number only
-            torch.testing.assert_close(ratio(case.trace(fixed, 12)), found, rtol=1e-5, atol=0)
+            torch.testing.assert_close(
+                ratio(case.trace(fixed, pulse(12))), found, rtol=1e-5, atol=0
+            )
 
 
 # -------------------------------------------------------------------------------- one network
