@@ -24,6 +24,7 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
+from neuroparam.given import number, why_unfit
 from neuroparam.libraries import Known, known, wrapped
 from neuroparam.parametrizations import Parametrization
 from neuroparam.quantities import Quantity
@@ -39,6 +40,7 @@ __all__ = [
     "attached",
     "is_attached",
     "parts",
+    "refuse_non_module",
     "remove_parameter",
 ]
 
@@ -92,6 +94,16 @@ class NeuronParameter(parametrize.ParametrizationList):
             super().__init__(maps, nn.Parameter(value))
         except OutOfDomainError as error:
             raise error.at(path, " -> ".join(map(repr, maps))) from None
+        except ParametrizationError as error:
+            raise ParametrizationError(f"{path!r}: {error}") from None
+        except EvaluationError:
+            raise
+        except Exception as error:  # a map may be the user's code: it may raise anything
+            raise ParametrizationError(
+                f"{path!r}: {' -> '.join(map(repr, maps))} cannot be attached to "
+                f"{describe(wanted)}: {type(error).__name__}: {error}. See to forward and "
+                f"right_inverse, which take and give a tensor of the same shape and dtype."
+            ) from error
         with torch.no_grad():
             _refuse_unless_inverse(wanted, self(), self.raw, maps, path)
         # None: no backward yet; False: one came through without a gradient
@@ -144,10 +156,15 @@ class NeuronParameter(parametrize.ParametrizationList):
             OutOfDomainError: values outside the domain, or NaN.
         """
         original = self.raw
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = _filled(original, value)
+        single = None if isinstance(value, Tensor) else number(value)
+        if single is not None:
+            value = torch.tensor(single, dtype=torch.float64).to(original).expand_as(original)
         if not isinstance(value, Tensor):
             raise AssignmentError(self.path, value, "it takes a number or a tensor")
+        if (problem := why_unfit(value)) is not None:
+            raise AssignmentError(self.path, value, "; ".join(problem))
+        if value.is_meta:
+            raise AssignmentError(self.path, value, "a tensor on the meta device has no numbers")
         if value.shape != original.shape:
             raise AssignmentError(
                 self.path, value, f"its shape is {tuple(original.shape)}, and stays so"
@@ -254,15 +271,6 @@ def _unchanged(saved: Tensor) -> Tensor:
     return saved
 
 
-def _filled(like: Tensor, number: float) -> Tensor:
-    """Like `torch.full_like`, but a number too large for the dtype becomes inf."""
-    try:
-        wide = torch.tensor(float(number), dtype=torch.float64)
-    except OverflowError:  # an integer beyond every float
-        wide = torch.tensor(torch.inf if number > 0 else -torch.inf)
-    return wide.to(dtype=like.dtype, device=like.device).expand_as(like)
-
-
 def _right_inverse(parametrization: Any, value: Any) -> Tensor:
     inverted: Tensor = parametrization.right_inverse(value)
     return inverted
@@ -297,12 +305,25 @@ def attached(module: nn.Module, *, every_path: bool = False) -> Iterator[Attache
         every_path: one that is used in several places comes with each of its paths, as in a
             state dict, not with the first one only.
     """
+    refuse_non_module(module)
     modules = dict(nn.Module.named_modules(module, remove_duplicate=not every_path))
     for prefix, owner in modules.items():
         for name, parameter in _parametrizations(owner).items():
             if isinstance(parameter, NeuronParameter):
                 path = f"{prefix}.{name}" if prefix else name
                 yield Attached(path, owner, name, parameter, neuron_at(modules, prefix))
+
+
+def refuse_non_module(module: object) -> None:
+    """Raises unless it is given a module.
+
+    Raises:
+        UnsupportedModuleError: it is something else, such as the class of a module.
+    """
+    if isinstance(module, type) or not isinstance(module, nn.Module):
+        raise UnsupportedModuleError(
+            f"module must be an instance of torch.nn.Module, got {describe(module)}."
+        )
 
 
 def parts(module: nn.Module) -> list[nn.Module]:
@@ -359,8 +380,10 @@ def _value_property(name: str) -> property:
             module.__dict__[name] = value
 
     def delete(module: nn.Module) -> None:
+        parameter = _parametrizations(module).get(name)
+        path = parameter.path if isinstance(parameter, NeuronParameter) else name
         raise AssignmentError(
-            name, None, "a trainable value is not deleted; make_fixed gives the plain one back"
+            path, "del", "a trainable value is not deleted; make_fixed gives the plain one back"
         )
 
     return property(get, set_, delete)
@@ -439,10 +462,17 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
     if existing is not None:
         return existing
 
+    def __setattr__(self: nn.Module, name: str, value: Any) -> None:  # noqa: N807
+        if name in names and isinstance(value, (nn.Module, nn.Buffer)):
+            # torch would register it beside the value, which would go on being read
+            object.__setattr__(self, name, value)
+        else:
+            plain.__setattr__(self, name, value)
+
     def register_parameter(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
         parameter = _parametrizations(self).get(name)
         if isinstance(parameter, NeuronParameter) and param is not None:
-            parameter.assign(param.detach())  # `module.tau = nn.Parameter(...)` comes here
+            parameter.assign(param)  # `module.tau = nn.Parameter(...)` comes here
         else:
             plain.register_parameter(self, name, param)
 
@@ -498,6 +528,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "__deepcopy__": deepcopy,
         "__prepare_scriptable__": prepare_scriptable,
         "__reduce_ex__": reduce_ex,
+        "__setattr__": __setattr__,
         "_load_from_state_dict": load,
         "_neuroparam_plain_class": plain,
         "register_parameter": register_parameter,

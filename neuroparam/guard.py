@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from neuroparam.attachment import Attached, NeuronParameter, attached, is_attached, parts
+from neuroparam.attachment import (
+    Attached,
+    NeuronParameter,
+    attached,
+    is_attached,
+    parts,
+    refuse_non_module,
+)
 from neuroparam.checkpoints import refuse_unfit
 from neuroparam.errors import NoGradientError
 from neuroparam.scope import close_scope, is_open, open_scope, transform_level
@@ -192,6 +199,7 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
         >>> check_gradients(make_trainable(Leak(), "tau"), torch.ones(3))
         {'tau': tensor(-1.5000)}
     """
+    refuse_non_module(module)
     wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
     if not wanted:
         return {}

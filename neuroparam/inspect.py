@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam.attachment import Attached, NeuronParameter, attached
-from neuroparam.errors import TimeStepError
+from neuroparam.errors import InvalidArgumentError, TimeStepError
+from neuroparam.given import number
 from neuroparam.libraries import Known
 from neuroparam.parametrizations import Parametrization
 from neuroparam.places import candidates
@@ -126,6 +127,7 @@ def values(
         copy without gradient.
 
     Raises:
+        InvalidArgumentError: `quantity` is something else.
         TimeStepError: `dt` is needed, or contradicts the module's own.
 
     Examples:
@@ -136,13 +138,16 @@ def values(
         >>> values(make_trainable(module, "tau"))
         {'tau': tensor(20.)}
     """
+    if quantity is not None and not isinstance(quantity, Quantity):
+        raise InvalidArgumentError("quantity", quantity, "a Quantity, such as Quantity.TAU_MEM")
+    chosen = [a for a in attached(module) if quantity is None or a.quantity is quantity]
+    if dt is not None:  # one that contradicts a module is wrong also where none is needed
+        for a in chosen:
+            time_step(a.path, a.neuron, dt)
     with torch.no_grad():
-        if quantity is None:
-            return {a.path: a.parameter().detach().clone() for a in attached(module)}
         return {
-            a.path: _as_quantity(a, dt).detach().clone()
-            for a in attached(module)
-            if a.quantity is quantity
+            a.path: (a.parameter() if quantity is None else _as_quantity(a, dt)).detach().clone()
+            for a in chosen
         }
 
 
@@ -154,9 +159,8 @@ def _as_quantity(a: Attached, dt: float | None) -> Tensor:
         unit = unit_of(a.path, a.neuron, a.known, dt)
         value = a.parameter()
         return value if unit is None else unit.right_inverse(value.double()).to(value.dtype)
-    if dt is not None:
-        given = time_step(a.path, a.neuron, dt)
-        if isinstance(link, WithStep) and not math.isclose(link.dt, given, rel_tol=1e-6):
+    if dt is not None and isinstance(link, WithStep):
+        if not math.isclose(link.dt, dt, rel_tol=1e-6):
             raise TimeStepError(a.path, f"it is attached with {link!r}, and dt={dt!r} was given.")
     return a.parameter.physical()
 
@@ -200,6 +204,9 @@ def param_groups(
     Returns:
         Groups that have parameters, each with `params`, `lr`, `weight_decay` and `name`.
 
+    Raises:
+        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0.
+
     Examples:
         >>> import torch
         >>> from neuroparam import make_trainable
@@ -210,6 +217,16 @@ def param_groups(
         >>> [(group["name"], len(group["params"]), group["lr"]) for group in groups]
         [('weights', 2, 0.002), ('neuron parameters', 1, 0.02)]
     """
+    rates = {
+        "lr": lr,
+        "neuron_lr": lr if neuron_lr is None else neuron_lr,
+        "weight_decay": weight_decay,
+        "neuron_weight_decay": neuron_weight_decay,
+    }
+    for argument, given in rates.items():
+        found = number(given)
+        if found is None or not 0 <= found < math.inf:
+            raise InvalidArgumentError(argument, given, "a finite number >= 0, such as 1e-3")
     neuron = neuron_parameters(module)
     own = {id(parameter) for parameter in neuron}
     groups: list[dict[str, Any]] = [
@@ -222,7 +239,7 @@ def param_groups(
         {
             "name": "neuron parameters",
             "params": neuron,
-            "lr": lr if neuron_lr is None else neuron_lr,
+            "lr": rates["neuron_lr"],
             "weight_decay": neuron_weight_decay,
         },
     ]

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from neuroparam.attachment import NeuronParameter
+from neuroparam.attachment import NeuronParameter, refuse_non_module
 from neuroparam.errors import (
     AlreadyTrainableError,
     AmbiguousNameError,
@@ -21,6 +20,7 @@ from neuroparam.errors import (
     TiedParameterError,
     UnknownNameError,
 )
+from neuroparam.given import why_unfit
 from neuroparam.libraries import Known, Refused, is_catalogued, known
 from neuroparam.names import Name, is_pattern, matches, specificity
 from neuroparam.quantities import Quantity
@@ -140,7 +140,9 @@ def _most_specific(names: list[Name], place: Place) -> Name:
     # two plain names of different length say the same: neither counts before the other
     chosen = [name for name in names if specificity(name) == best or _is_plain(name)]
     if len(chosen) > 1:
-        raise AmbiguousNameError(place.path, [str(name) for name in chosen])
+        raise AmbiguousNameError(
+            place.path, [str(name) for name in chosen], "is named more than once; name it by one of"
+        )
     return chosen[0]
 
 
@@ -175,6 +177,7 @@ def _is_candidate(place: Place) -> bool:
 
 def survey(module: nn.Module) -> Iterator[Place]:
     """Every number and tensor stored in a module and below it."""
+    refuse_non_module(module)
     # not module.named_modules: a library may have another method of that name
     modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
     for prefix, owner in modules.items():
@@ -290,6 +293,8 @@ def _refuse_if_present(module: nn.Module, name: str, places: list[Place]) -> Non
         value = getattr(owner, attribute, None)
     except Exception:  # a property may do anything; then there is nothing to say of its value
         pass
+    if not (isinstance(owner, nn.Module) or is_record(owner)):
+        return  # the name goes on beyond a number, a list or a function
     if any(p.value is value and matches(p.path, name) for p in places):
         return  # a wrapper, such as torch.compile's, passes on what it wraps
     on_class = getattr(type(owner), attribute, None)
@@ -361,18 +366,10 @@ def _why_unfit(place: Place) -> tuple[str, str] | None:
             f"forward never reads",
             "Name the value that the property returns.",
         )
-    return _why_unfit_tensor(place.value) if isinstance(place.value, Tensor) else None
-
-
-def _why_unfit_tensor(value: Tensor) -> tuple[str, str] | None:
-    if is_lazy(value):
-        return "it is not initialised yet", "Run the module once first."
-    if value.is_complex() or value.dtype == torch.bool:
-        return f"its dtype is {value.dtype}", "Parametrizations map real numbers."
-    if value.numel() == 0:
-        return "it is empty", "Give it at least one value first."
-    if value.layout != torch.strided or value.is_quantized:
-        return f"its layout is {value.layout}", "Store it as a dense tensor first."
-    if value.grad_fn is not None:
+    if not isinstance(place.value, Tensor):
+        return None
+    if (problem := why_unfit(place.value)) is not None:
+        return problem[0], f"{problem[1].capitalize()}."
+    if place.value.grad_fn is not None:
         return "it is computed from other tensors", "Attach to the tensor that it is computed from."
     return None

@@ -44,10 +44,13 @@ class Record(nn.Module):
     `rebuild` gives the record back.
     """
 
+    record_type: type
+    field_names: tuple[str, ...]
+
     def __init__(self, record: Any):
         super().__init__()
-        self.record_type = type(record)
-        self.field_names = tuple(fields_of(record))
+        self.__dict__["record_type"] = type(record)
+        self.__dict__["field_names"] = tuple(fields_of(record))
         for name, value in fields_of(record).items():
             if is_record(value):
                 self._modules[name] = Record(value)
@@ -82,6 +85,20 @@ class Record(nn.Module):
         for name, value in values.items():
             object.__setattr__(record, name, value)
         return record
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # a record takes no other fields; here they would be lost, at the latest by `rebuild`
+        # (what begins with an underscore is torch's own: `fully_shard` marks its modules so)
+        known = name in self.field_names or name.startswith("_") or hasattr(self, name)
+        if known or isinstance(value, nn.Module):
+            super().__setattr__(name, value)
+        else:
+            raise AssignmentError(
+                name,
+                value,
+                f"{self.record_type.__name__} has no such field, only "
+                f"{', '.join(self.field_names)}; assign to one of them",
+            )
 
     def extra_repr(self) -> str:
         """The plain fields, with their values; the others are printed as children."""

@@ -6,7 +6,8 @@ import math
 
 from torch import nn
 
-from neuroparam.errors import TimeStepError
+from neuroparam.errors import TimeStepError, describe
+from neuroparam.given import number
 from neuroparam.libraries import Known, step_of
 from neuroparam.units import UnitMap, WithStep
 
@@ -28,8 +29,6 @@ def unit_of(path: str, neuron: nn.Module, rule: Known, dt: float | None) -> Unit
     Raises:
         TimeStepError: as `time_step`.
     """
-    if dt is not None:  # one that contradicts the module is wrong also where none is needed
-        time_step(path, neuron, dt)
     if rule.stored_as is None:
         return None
     if issubclass(rule.stored_as, WithStep):
@@ -58,12 +57,11 @@ def time_step(path: str, neuron: nn.Module, dt: float | None) -> float:
                 f"step in seconds, such as dt=1e-3.",
             )
         return own
-    try:
-        given = math.nan if isinstance(dt, bool) else float(dt)
-    except (TypeError, ValueError):
-        given = math.nan
-    if not 0 < given < math.inf:
-        raise TimeStepError(path, f"dt must be a positive number of seconds, got {dt!r}.")
+    given = number(dt)
+    if given is None or not 0 < given < math.inf:
+        raise TimeStepError(
+            path, f"dt must be a positive number of seconds, such as 1e-3; got {describe(dt)}."
+        )
     if own is not None and not math.isclose(own, given, rel_tol=1e-6):
         raise TimeStepError(
             path,

@@ -20,6 +20,7 @@ from neuroparam.attachment import (
     attached,
     is_attached,
     parts,
+    refuse_non_module,
     remove_parameter,
 )
 from neuroparam.errors import (
@@ -30,7 +31,9 @@ from neuroparam.errors import (
     ParametrizationError,
     UnknownNameError,
     UnsupportedModuleError,
+    describe,
 )
+from neuroparam.given import number
 from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
 from neuroparam.libraries import Known, default_parametrization
@@ -41,7 +44,7 @@ from neuroparam.places import Place, find_places
 from neuroparam.quantities import Quantity
 from neuroparam.records import Record
 from neuroparam.steps import time_step, unit_of
-from neuroparam.units import Above, bounds_of
+from neuroparam.units import Above, Link, bounds_of
 
 __all__ = ["Names", "make_fixed", "make_trainable"]
 
@@ -195,25 +198,29 @@ def _refuse_unsupported(module: object) -> None:
             f"{type(module).__name__} is a ScriptModule, whose code is already compiled; attach "
             f"before torch.jit.script, or do not script."
         )
-    if isinstance(module, type) or not isinstance(module, nn.Module):
-        raise UnsupportedModuleError(f"module must be a torch.nn.Module, got {module!r}.")
+    refuse_non_module(module)
+
+
+def _as_names(names: Any) -> list[Name]:
+    """The `names` argument as a list of names, each once."""
+    if isinstance(names, (str, Quantity)):
+        return [names]
+    try:
+        given: list[Any] = [names] if isinstance(names, (bytes, bytearray)) else list(names)
+    except TypeError:
+        raise InvalidNamesError(names, "this is none of these") from None
+    if not given:
+        raise InvalidNamesError(names, "there is no name in it")
+    for name in given:
+        if not isinstance(name, (str, Quantity)):
+            raise InvalidNamesError(name, "a name is a string or a Quantity")
+    return list(dict.fromkeys(given))
 
 
 def _as_chains(names: Any) -> dict[Name, list[nn.Module] | None]:
     """The `names` argument as name -> parametrizations, None where the default is wanted."""
-    if isinstance(names, (str, Quantity)):
-        names = {names: None}
-    elif not isinstance(names, Mapping):
-        try:
-            names = dict.fromkeys(names)
-        except TypeError:
-            raise InvalidNamesError(names, "this is none of these") from None
-    if not names:
-        raise InvalidNamesError(names, "there is no name in it")
-    wrong = [name for name in names if not isinstance(name, (str, Quantity))]
-    if wrong:
-        raise InvalidNamesError(wrong[0], "a name is a string or a Quantity")
-    return {name: _as_chain(name, chain) for name, chain in names.items()}
+    chains = names if isinstance(names, Mapping) else {}
+    return {name: _as_chain(name, chains.get(name)) for name in _as_names(names)}
 
 
 def _as_chain(name: Name, chain: Any) -> list[nn.Module] | None:
@@ -221,7 +228,10 @@ def _as_chain(name: Name, chain: Any) -> list[nn.Module] | None:
         return None
     links = list(chain) if isinstance(chain, (list, tuple)) else [chain]
     if not links:
-        raise ParametrizationError(f"{name!r}: an empty list of parametrizations.")
+        raise ParametrizationError(
+            f"{name!r}: got {chain!r}, an empty list of parametrizations. Give one, or None for "
+            f"the default."
+        )
     for link in links:
         if isinstance(link, type):
             raise ParametrizationError(
@@ -230,7 +240,12 @@ def _as_chain(name: Name, chain: Any) -> list[nn.Module] | None:
         if not isinstance(link, nn.Module) or not hasattr(link, "right_inverse"):
             raise ParametrizationError(
                 f"{name!r}: a parametrization is a torch.nn.Module with forward and "
-                f"right_inverse, such as ExpScaledLog(); got {link!r}."
+                f"right_inverse, such as ExpScaledLog(); got {describe(link)}."
+            )
+        if type(link) is Parametrization:
+            raise ParametrizationError(
+                f"{name!r}: {link!r} is the base of the maps, and maps nothing; give one of them, "
+                f"such as ExpScaledLog()."
             )
     return links
 
@@ -285,11 +300,20 @@ def _prepare(
             "Attach before moving there, or materialise the module first (to_empty, "
             "load_state_dict).",
         )
+    if present.is_meta:
+        raise NotTrainableError(
+            place.path,
+            "its module is on the meta device, which stores no numbers",
+            "Attach before moving there, or materialise the module first (to_empty, "
+            "load_state_dict).",
+        )
+    if dt is not None:  # one that contradicts the module is wrong also where none is needed
+        time_step(place.path, place.neuron, dt)
     if isinstance(name, Quantity):
         parameter = _of_quantity(place, chain, init, shape, dt, present)
     else:
         links = [default_parametrization(place.neuron, place.field)] if chain is None else chain
-        maps = [copy.deepcopy(link) for link in links]
+        maps = _copied(links, place)
         value = initial_tensor(init, shape, present, _domain(maps), place.path)
         parameter = NeuronParameter(maps, value, place.path)
     _refuse_beyond_coupling(place, parameter)
@@ -300,6 +324,28 @@ def _prepare(
             stacklevel=4,
         )
     return place, parameter
+
+
+def _copied(chain: Sequence[nn.Module], place: Place) -> list[nn.Module]:
+    """The links of a chain, for one value alone."""
+    maps = [copy.deepcopy(link) for link in chain]
+    for index, link in enumerate(maps):
+        if isinstance(link, Link):
+            _refuse_below_zero(place, maps[:index], f"what {link!r} takes")
+    return maps
+
+
+def _refuse_below_zero(place: Place, maps: Sequence[nn.Module], what: str) -> None:
+    """A time constant that can leave its range would get no gradient from there on."""
+    if maps and not isinstance(maps[-1], Parametrization):
+        return  # a map of the user's own, which states no domain
+    lower, _ = bounds_of(maps)
+    if lower < 0:
+        reached = " -> ".join(map(repr, maps)) or "the raw value, with no map before it,"
+        raise ParametrizationError(
+            f"{place.path!r}: {what} must stay above 0, and {reached} reaches down to {lower:g}. "
+            f"Give a map with a lower bound of at least 0, such as ExpScaledLog()."
+        )
 
 
 def _domain(maps: list[nn.Module]) -> constraints.Constraint:
@@ -327,11 +373,13 @@ def _of_quantity(
             "Name it by its path, so that it gets the bounds that keep it valid.",
         )
     if chain is not None:
-        maps = [copy.deepcopy(link) for link in chain]
+        maps = _copied(chain, place)
     elif rule.quantity is Quantity.THRESHOLD:
         maps = [default_parametrization(place.neuron, place.field)]
     else:
         maps = [ExpScaledLog()]
+    if rule.quantity is not Quantity.THRESHOLD:
+        _refuse_below_zero(place, maps, "a time constant")
     if rule.euler:
         maps += _kept_above(place, maps, time_step(place.path, place.neuron, dt))
     unit = unit_of(place.path, place.neuron, rule, dt)
@@ -350,8 +398,12 @@ def _of_quantity(
     if bool((wrong := unit.outside(value.to(present.dtype))).any()):
         storable = f"that {unit!r} can store in {present.dtype}"
         raise OutOfDomainError(unit.right_inverse(value), wrong, storable, place.path)
-    parameter = NeuronParameter([*maps, unit], value, place.path)
-    return parameter.to(present.dtype)
+    parameter = NeuronParameter([*maps, unit], value, place.path).to(present.dtype)
+    try:
+        parameter.physical()  # constants fitted in double precision may be beyond the module's
+    except ParametrizationError as error:
+        raise ParametrizationError(f"{place.path!r}: {error}") from None
+    return parameter
 
 
 def _kept_above(place: Place, maps: list[nn.Module], dt: float) -> list[nn.Module]:
@@ -403,7 +455,7 @@ def _present(module: nn.Module, place: Place) -> Tensor:
     like = next((tensor for tensor in beside if tensor.is_floating_point()), torch.empty(()))
     double = like.dtype == torch.float64
     dtype = torch.float64 if double else torch.get_default_dtype()  # never half precision
-    return torch.tensor(float(place.value), dtype=dtype, device=like.device)
+    return torch.tensor(number(place.value), dtype=dtype, device=like.device)
 
 
 def _attach(place: Place, parameter: NeuronParameter) -> None:
@@ -454,7 +506,7 @@ def _attached_by_name(module: nn.Module, names: Name | Iterable[Name] | None) ->
         return everything
     found: set[str] = set()
     missing: dict[str, Sequence[str]] = {}
-    for name in [names] if isinstance(names, (str, Quantity)) else list(names):
+    for name in _as_names(names):
         if isinstance(name, Quantity):
             fitting = [a for a in everything if a.quantity is name]
         else:

@@ -38,6 +38,16 @@ class Stored(Smooth):
         store(self)
 
 
+class Doubled(nn.Module):
+    """A parametrization written by a user, without a domain."""
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return 2 * raw
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value / 2
+
+
 class Pair(NamedTuple):
     tau: Tensor | float = 4.0
     gain: Tensor | float = 2.0
@@ -148,14 +158,20 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
         state[f"{name}: class"] = type(part)
         for key, value in part.__dict__.items():
             state[f"{name}.{key}"] = copy.copy(value) if isinstance(value, (dict, set)) else value
-        for key, tensor in (*part._parameters.items(), *part._buffers.items()):
-            state[f"{name}.{key}: content"] = (
-                None
-                if tensor is None or is_lazy(tensor) or tensor.is_sparse
-                else tensor.detach().clone()
-            )
+        plain = {k: v for k, v in part.__dict__.items() if isinstance(v, Tensor)}
+        for key, tensor in {**plain, **part._parameters, **part._buffers}.items():
+            # a buffer may have a history, and its gradient is not to be asked for
+            gradient = tensor.grad if isinstance(tensor, nn.Parameter) else None
+            state[f"{name}.{key}: content"] = _content(tensor)
+            state[f"{name}.{key}, gradient: content"] = _content(gradient)
             state[f"{name}.{key}: trainable"] = tensor is not None and tensor.requires_grad
     return state
+
+
+def _content(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None or is_lazy(tensor) or tensor.is_sparse or tensor.is_meta:
+        return None
+    return tensor.detach().clone()
 
 
 def assert_unchanged(module: nn.Module, before: dict[str, Any]) -> None:

@@ -104,21 +104,6 @@ def test_the_picture_of_constants(tmp_path) -> None:
     assert (tmp_path / "constant.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (({}, {}), "same values"),
-        (({"a": torch.ones(1)}, {"b": torch.ones(1)}), "same values"),
-        (({"a": torch.ones(1)}, {"a": torch.tensor([torch.nan])}), "not finite"),
-    ],
-)
-def test_the_picture_refuses(arguments, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        distributions(*arguments)
-    with pytest.raises(ValueError, match="rates_in_ms"):
-        distributions({"a": torch.ones(1)}, {"a": torch.ones(1)}, rates_in_ms=["b"])
-
-
 def test_every_public_name_is_documented() -> None:
     import neuroparam
 

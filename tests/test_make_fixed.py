@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from neuroparam import (
     ExpScaledLog,
     Softplus,
-    errors,
     make_fixed,
     make_trainable,
     neuron_parameters,
@@ -102,20 +101,6 @@ def test_some_names_only() -> None:
     make_fixed(module, ["p.rho", "tau"])
     assert module.p == Nest(Pair(4.0, pytest.approx(2.0)))
     assert type(module.p.inner) is Pair
-
-
-@pytest.mark.parametrize("names", ["tua", ["p.tau", "gian"], ["p"]])
-def test_unknown_names(names) -> None:
-    module = make_trainable(FromRecord(Pair()), ["tau", "gain"])
-    before = snapshot(module)
-    with pytest.raises(errors.UnknownNameError, match=r"p\.gain"):
-        make_fixed(module, names)
-    assert_unchanged(module, before)
-    network = nn.Sequential(module, make_trainable(FromRecord(Pair()), "tau"))
-    with pytest.raises(errors.AmbiguousNameError):
-        make_fixed(network, "tau")
-    with pytest.raises(errors.UnsupportedModuleError):
-        make_fixed(Pair())
 
 
 def test_a_module_without_trainable_values_is_left_alone() -> None:

@@ -39,9 +39,7 @@ def _bits(neuron: nn.Module) -> Parametrization:
 def _setattr(self: Any, name: str, value: Any) -> None:
     # Rockpool checks against the shape with which the module was built, which `shape` changes
     if name in (self._modules.get("parametrizations") or ()):
-        self.parametrizations[name].assign(
-            value.detach() if isinstance(value, nn.Parameter) else value
-        )
+        self.parametrizations[name].assign(value)
     else:
         type(self)._neuroparam_plain_class.__setattr__(self, name, value)
 
