@@ -32,6 +32,7 @@ from neuroparam.records import neuron_at
 from neuroparam.scope import evaluate, transform_level
 from neuroparam.units import UnitMap, bounds_of
 
+from neuroparam.sharding import sharded_like
 __all__ = [
     "Attached",
     "NeuronParameter",
@@ -88,6 +89,9 @@ class NeuronParameter(parametrize.ParametrizationList):
     gradient_seen: bool | None
 
     def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
+    # what the last evaluation has read, by its id: `fully_shard` exchanges the raw tensor for the
+    # time of a forward
+    read: int | None = None
         self.__dict__["path"] = path  # already for errors while torch evaluates the maps
         wanted = value.clone()  # torch puts raw into the memory of the value
         try:
@@ -202,7 +206,7 @@ class NeuronParameter(parametrize.ParametrizationList):
                 "its module is on the meta device, which stores no numbers; materialise it first "
                 "(to_empty, load_state_dict)",
             )
-        raw = self.raw_of(value)
+        raw = sharded_like(self.raw, self.raw_of(value))
         with torch.no_grad():
             self.raw.copy_(raw)
 
@@ -216,6 +220,7 @@ class NeuronParameter(parametrize.ParametrizationList):
                 return super().forward()
         except AttributeError as error:
             # inside a property it would be taken for a missing attribute, and swallowed by
+            self.__dict__["read"] = id(self.raw)
             # modules that define __getattr__
             raise EvaluationError(f"reading {self.path!r} failed: {error}") from error
 
@@ -440,14 +445,23 @@ def _wrapped_property(name: str, wrap: Callable[[Any], Any]) -> property:
     return property(get, set_)
 
 
-def _detached(value: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each tensor with a history in a module's state, and a copy without."""
+def _without_history(value: Any) -> Any:
+    """A module's state with tensors detached; the same object where nothing has a history."""
     if isinstance(value, Tensor):
-        if value.grad_fn is not None:
-            yield value, value.detach().clone()
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _detached(item)
+        return value if value.grad_fn is None else value.detach()
+    if isinstance(value, dict):
+        detached = {key: _without_history(item) for key, item in value.items()}
+        if all(detached[key] is item for key, item in value.items()):
+            return value
+        changed = copy.copy(value)
+        changed.update(detached)
+        return changed
+    if isinstance(value, (list, tuple)):
+        items = [_without_history(item) for item in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
+    return value
 
 
 _classes: weakref.WeakValueDictionary[tuple[type, frozenset[str]], type] = (
@@ -493,10 +507,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         plain._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
 
     def deepcopy(self: nn.Module, memo: dict[int, Any]) -> Any:
-        # not the library's own, which may go through its constructor; and with the states of
-        # the last forward detached, since tensors with a history are not copied
-        for part in (*self._buffers.values(), *self.__dict__.values()):
-            memo.update((id(tensor), plainly) for tensor, plainly in _detached(part))
+        # not the library's own, which may go through its constructor
         recipe: Any = self.__reduce_ex__(4)
         make, args, state, *_ = recipe
         made: Any = make(*args)
@@ -516,7 +527,8 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         make, args, *rest = plain.__reduce_ex__(self, protocol)
         if make is copyreg.__newobj__:  # type: ignore[attr-defined]
             make, args = _new, (plain, names)
-        return make, args, *rest
+        # tensors with a history are not copied, nor sent to other processes
+        return make, args, *map(_without_history, rest)
 
     kind: Any = _SharedClass
     if type(plain) is not type:

@@ -19,6 +19,7 @@ from neuroparam.attachment import (
     refuse_non_module,
 )
 from neuroparam.checkpoints import refuse_unfit
+from neuroparam.distributed import forget_processes, refuse_sharded, unite_processes
 from neuroparam.errors import NoGradientError
 from neuroparam.scope import close_scope, is_open, open_scope, transform_level
 
@@ -63,6 +64,7 @@ def watch_forward(module: nn.Module) -> None:
     forward: _Forward = module.__dict__[_KEY]
     forward.reachable = False
     forward.unproven = []
+    forget_processes(module)
 
 
 def release_forward(module: nn.Module) -> None:
@@ -84,8 +86,11 @@ def release_forward(module: nn.Module) -> None:
 
 def _enter(module: nn.Module, *_: Any) -> None:
     forward: _Forward = module.__dict__[_KEY]
-    if forward.unproven and not torch.compiler.is_compiling():
-        _raise_if_none_came(forward)
+    if not torch.compiler.is_compiling():
+        if forward.unproven:
+            _raise_if_none_came(forward)
+        if torch.is_grad_enabled():
+            unite_processes(module)
     open_scope(module)
 
 
@@ -130,11 +135,11 @@ def _reached(outputs: Iterable[Tensor], wanted: list[Attached]) -> set[str] | No
 
     Reentrant checkpointing hides what it computes from the graph.
     """
-    paths = {id(a.parameter.raw): a.path for a in wanted}
+    paths = {read: a.path for a in wanted for read in (id(a.parameter.raw), a.parameter.read)}
     found: set[str] = set()
     pending = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
     seen = set(pending)
-    while pending and len(found) < len(paths):
+    while pending and len(found) < len(wanted):
         node = pending.pop()
         if node.name().startswith("CheckpointFunction"):
             return None
@@ -188,6 +193,7 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
         NoGradientError: a parameter gets no gradient, or the output has none at all.
 
     Examples:
+        UnsupportedModuleError: the parameters are sharded by `fully_shard`.
         >>> import torch
         >>> from neuroparam import ExpScaledLog, make_trainable
         >>> class Leak(torch.nn.Module):
@@ -202,6 +208,7 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
     refuse_non_module(module)
     wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
     if not wanted:
+    refuse_sharded(module, "Call check_gradients before fully_shard.")
         return {}
     with torch.enable_grad():
         output = module(*inputs, **keywords)

@@ -17,6 +17,7 @@ from neuroparam.libraries import Known
 from neuroparam.parametrizations import Parametrization
 from neuroparam.places import candidates
 from neuroparam.quantities import Quantity
+from neuroparam.sharding import whole
 from neuroparam.steps import time_step, unit_of
 from neuroparam.units import WithStep
 
@@ -97,6 +98,7 @@ def find(module: nn.Module) -> Candidates:
         value = place.value
         with torch.no_grad():
             value = value() if isinstance(value, NeuronParameter) else torch.as_tensor(value)
+            value = whole(value)
         rule = place.known if isinstance(place.known, Known) else None
         found.append(
             Candidate(
@@ -146,7 +148,9 @@ def values(
             time_step(a.path, a.neuron, dt)
     with torch.no_grad():
         return {
-            a.path: (a.parameter() if quantity is None else _as_quantity(a, dt)).detach().clone()
+            a.path: (whole(a.parameter()) if quantity is None else _as_quantity(a, dt))
+            .detach()
+            .clone()
             for a in chosen
         }
 
@@ -157,12 +161,12 @@ def _as_quantity(a: Attached, dt: float | None) -> Tensor:
     link = a.parameter.unit
     if link is None:
         unit = unit_of(a.path, a.neuron, a.known, dt)
-        value = a.parameter()
+        value = whole(a.parameter())
         return value if unit is None else unit.right_inverse(value.double()).to(value.dtype)
     if dt is not None and isinstance(link, WithStep):
         if not math.isclose(link.dt, dt, rel_tol=1e-6):
             raise TimeStepError(a.path, f"it is attached with {link!r}, and dt={dt!r} was given.")
-    return a.parameter.physical()
+    return whole(a.parameter.physical())
 
 
 def neuron_parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -86,6 +88,17 @@ class Record(nn.Module):
             object.__setattr__(record, name, value)
         return record
 
+    # pickle looks a class up where it says that it is, and there are none of Norse's
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "record_type": _home(self.record_type)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        home = state["record_type"]
+        if isinstance(home, tuple):
+            home = getattr(importlib.import_module(home[0]), home[1])
+        super().__setstate__({**state, "record_type": home})
+
     def __setattr__(self, name: str, value: Any) -> None:
         # a record takes no other fields; here they would be lost, at the latest by `rebuild`
         # (what begins with an underscore is torch's own: `fully_shard` marks its modules so)
@@ -129,6 +142,16 @@ class Record(nn.Module):
             "a record with trainable fields is not replaced, assign to its fields instead "
             "(module.p.tau_mem_inv = ...)",
         )
+
+
+def _home(kind: type) -> type | tuple[str, str]:
+    """A module of its package that has a class, and its name there; itself if there is none."""
+    package = kind.__module__.partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == package:
+            if getattr(module, "__dict__", {}).get(kind.__name__) is kind:
+                return name, kind.__name__
+    return kind
 
 
 def neuron_at(modules: Mapping[str, nn.Module], path: str) -> nn.Module:

@@ -23,6 +23,7 @@ from neuroparam.attachment import (
     refuse_non_module,
     remove_parameter,
 )
+from neuroparam.distributed import refuse_sharded, refuse_wrapped
 from neuroparam.errors import (
     AmbiguousNameError,
     InvalidNamesError,
@@ -97,7 +98,8 @@ def make_trainable(
     After any error the module is what it was before.
 
     Raises:
-        UnsupportedModuleError: not a `torch.nn.Module`, or a ScriptModule.
+        UnsupportedModuleError: not a `torch.nn.Module`, a ScriptModule, or wrapped for
+            distributed training already.
         InvalidNamesError: `names` is not of the kinds above, or empty.
         UnknownNameError: names mean nothing here.
         AmbiguousNameError: a name fits several places.
@@ -129,6 +131,7 @@ def make_trainable(
     """
     _refuse_unsupported(module)
     chains = _as_chains(names)
+    refuse_wrapped(module)
     places = find_places(module, chains)
     inits = _per_name(init, list(chains), "init")
     shapes = _per_place(shape, places)
@@ -160,7 +163,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         The module.
 
     Raises:
-        UnsupportedModuleError: not a `torch.nn.Module`, or numbers on the meta device.
+        UnsupportedModuleError: not a `torch.nn.Module`, numbers on the meta device, or sharded.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
 
@@ -179,6 +182,11 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
     _refuse_unsupported(module)
     chosen = _attached_by_name(module, names)
     for found in chosen:
+    refuse_sharded(
+        module,
+        "Load its full state dict (torch.distributed.checkpoint.state_dict.get_model_state_dict "
+        "with full_state_dict=True) into a network that is not sharded, and fix that.",
+    )
         if found.parameter.raw.is_meta and found.parameter.storage.kind == "number":
             raise UnsupportedModuleError(
                 f"{found.path!r} is to be a number again, and on the meta device there is none; "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -47,37 +48,13 @@ class _SpikeWithThresholdGradient:
         return self._spike_fn.apply(v_mem, *others)
 
 
-# `sinabs.reset_states(net)` and `sinabs.zero_grad(net)` take a layer with children for a mere
-# container, and would pass by an attached one: so `children` leaves out what torch keeps there,
-# and the three methods of torch's that go by `children` see to it themselves.
-
-
 def _children(self: Any) -> Iterator[nn.Module]:
-    return (child for name, child in self.named_children() if name != "parametrizations")
-
-
-def _apply(self: Any, fn: Any, recurse: bool = True) -> Any:
-    if recurse:
-        self.parametrizations._apply(fn)
-    return type(self)._neuroparam_plain_class._apply(self, fn, recurse)
-
-
-def _apply_to_all(self: Any, fn: Any) -> Any:
-    self.parametrizations.apply(fn)
-    return type(self)._neuroparam_plain_class.apply(self, fn)
-
-
-def _train(self: Any, mode: bool = True) -> Any:
-    self.parametrizations.train(mode)
-    return type(self)._neuroparam_plain_class.train(self, mode)
-
-
-_LEAF: dict[str, Callable[..., Any]] = {
-    "children": _children,
-    "_apply": _apply,
-    "apply": _apply_to_all,
-    "train": _train,
-}
+    # `sinabs.reset_states(net)` and `sinabs.zero_grad(net)` take a layer with children for a mere
+    # container, and would pass by an attached one; to all others (torch's `to`, `train`,
+    # `fully_shard`) it has children
+    if sys._getframe(1).f_globals.get("__name__") == "sinabs.utils":
+        return iter(())
+    return nn.Module.children(self)
 
 
 def _spike_fn(spike_fn: Any) -> Any:
@@ -86,7 +63,7 @@ def _spike_fn(spike_fn: Any) -> Any:
 
 SINABS = Library(
     package="sinabs",
-    wrapped=(Wrapped(("StatefulLayer",), {"spike_fn": _spike_fn}, _LEAF),),
+    wrapped=(Wrapped(("StatefulLayer",), {"spike_fn": _spike_fn}, {"children": _children}),),
     rules=(
         Refused(
             "spike_threshold",
