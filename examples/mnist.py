@@ -11,12 +11,14 @@ All arms start from the same weights and the same neuron values, and see the sam
 
     python examples/mnist.py                                  # digits of scikit-learn, 1 minute
     python examples/mnist.py --dataset mnist --data DIR       # MNIST, 10 epochs: see --help
+    torchrun --nproc-per-node 2 examples/mnist.py             # two processes share each batch
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -24,7 +26,9 @@ from pathlib import Path
 
 import norse.torch as norse
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from neuroparam import make_trainable, param_groups, summary, values
@@ -33,6 +37,10 @@ from neuroparam.plot import distributions
 ARMS = ("fixed", "raw", "reparametrised")
 TAU, THRESHOLD = "lif.p.tau_mem_inv", "lif.p.v_th"
 HIDDEN, TIME_STEPS = 100, 32
+
+# what torchrun tells each of its processes; without it there is one
+PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
+RANK, LOCAL_RANK = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
 
 
 class Network(nn.Module):
@@ -113,6 +121,8 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
     # on the device from the start: `.to()` does not reach what Norse keeps in a tuple
     tau_mem_inv, v_th = tau_mem_inv.to(args.device), v_th.to(args.device)
     network = build(arm, seed, images.shape[1], tau_mem_inv, v_th).to(args.device)
+    # wrapped after make_trainable, so that the raw tensors' gradients are averaged as well
+    model = DistributedDataParallel(network) if PROCESSES > 1 else network
     optimizer = optimizer_for(network, arm, args.lr, args.neuron_lr)
     before = {path: value.cpu() for path, value in neuron_values(network).items()}
 
@@ -121,13 +131,17 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
     ever = dict(now)
     start = time.perf_counter()
     steps = args.epochs * -(-len(labels) // args.batch)
-    with tqdm(total=steps, desc=f"{arm}, seed {seed}", unit="batch") as bar:
+    with tqdm(total=steps, desc=f"{arm}, seed {seed}", unit="batch", disable=RANK > 0) as bar:
         for _ in range(args.epochs):
             order = torch.randperm(len(labels), generator=draw).to(labels.device)
             for index in order.split(args.batch):
-                loss = nn.functional.cross_entropy(network(images[index]), labels[index])
+                mine = index[RANK::PROCESSES]
+                loss = nn.functional.cross_entropy(
+                    model(images[mine]), labels[mine], reduction="sum"
+                )
                 optimizer.zero_grad()
-                loss.backward()
+                # the mean over the whole batch, once the gradients are averaged over processes
+                (loss * PROCESSES / len(index)).backward()
                 optimizer.step()
                 now = invalid(neuron_values(network), network.lif.dt)
                 ever = {path: ever[path] | now[path] for path in now}
@@ -136,7 +150,7 @@ def run(arm: str, seed: int, data: dict[str, Tensor], args: argparse.Namespace) 
                 accuracy(network, data["test images"], data["test labels"], args.batch)
             )
             bar.set_postfix_str(f"test accuracy {accuracies[-1]:.2f} %")
-    if arm == "reparametrised":
+    if arm == "reparametrised" and RANK == 0:
         print(summary(network))
 
     after = {path: value.cpu() for path, value in neuron_values(network).items()}
@@ -263,16 +277,43 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def start_processes(args: argparse.Namespace) -> None:
+    """Joins the processes of torchrun: on the CPU, or each with a GPU of its own."""
+    if args.device == "cuda":
+        args.device = f"cuda:{LOCAL_RANK}"
+        torch.cuda.set_device(LOCAL_RANK)
+    dist.init_process_group("nccl" if args.device.startswith("cuda") else "gloo")
+
+
+def load(args: argparse.Namespace) -> dict[str, Tensor]:
+    data = digits() if args.dataset == "digits" else mnist(args.data, args.download)
+    return {name: tensor.to(args.device) for name, tensor in data.items()}
+
+
 def main() -> None:
     args = arguments()
-    data = digits() if args.dataset == "digits" else mnist(args.data, args.download)
-    data = {name: tensor.to(args.device) for name, tensor in data.items()}
-    print(
-        f"{args.dataset}: {len(data['train labels'])} training and {len(data['test labels'])} test "
-        f"images, {TIME_STEPS} time steps, {HIDDEN} recurrent LIF neurons, {args.epochs} epochs"
-    )
+    if PROCESSES > 1:
+        start_processes(args)
+    if LOCAL_RANK > 0:
+        dist.barrier()  # until the first process here has the data, which it may have to download
+    data = load(args)
+    if LOCAL_RANK == 0 and PROCESSES > 1:
+        dist.barrier()
+    if RANK == 0:
+        print(
+            f"{args.dataset}: {len(data['train labels'])} training and {len(data['test labels'])} "
+            f"test images, {TIME_STEPS} time steps, {HIDDEN} recurrent LIF neurons, "
+            f"{args.epochs} epochs"
+        )
     results = [run(arm, seed, data, args) for seed in args.seeds for arm in args.arms]
+    if RANK == 0:
+        report(results, args)
+    if PROCESSES > 1:
+        dist.destroy_process_group()
 
+
+def report(results: list[dict], args: argparse.Namespace) -> None:
+    """Prints the table, and writes all numbers and the pictures."""
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results))
     print(f"\n{table(results)}\n")
