@@ -24,6 +24,7 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
+from neuroparam.finite import watch_steps
 from neuroparam.given import number, why_unfit
 from neuroparam.libraries import Known, known, wrapped
 from neuroparam.parametrizations import Parametrization
@@ -112,6 +113,11 @@ class NeuronParameter(parametrize.ParametrizationList):
             _refuse_unless_inverse(wanted, self(), self.raw, maps, path)
         # None: no backward yet; False: one came through without a gradient
         self.gradient_seen = None
+        watch_steps(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        watch_steps(self)  # a copy, or unpickled
 
     @property
     def raw(self) -> nn.Parameter:

@@ -38,11 +38,12 @@ def _after_step(optimizer: Optimizer, *_: object) -> None:
     # GradScaler, or the optimizer, may leave out.
     if not _watched or torch.compiler.is_compiling():
         return
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    watched = {id(parameter.raw): parameter for parameter in list(_watched)}
+    stepped = (watched.get(id(p)) for group in optimizer.param_groups for p in group["params"])
     rates = {f"{float(group['lr']):g}" for group in optimizer.param_groups if "lr" in group}
     refuse_not_finite(
         # on an accelerator a look would wait for the device, in each step
-        [p for p in list(_watched) if id(p.raw) in held and p.raw.device.type == "cpu"],
+        [p for p in stepped if p is not None and p.raw.device.type == "cpu"],
         f"after a step of {type(optimizer).__name__} with lr={' and '.join(sorted(rates))}",
     )
 

@@ -135,9 +135,7 @@ MEMBRANES = {
     "sinabs LIF train_alphas": Decaying(
         lambda dt: sl.LIF(tau_mem=5.0, train_alphas=True), sinabs_state("v_mem"), False, True
     ),
-    "sinabs ExpLeak": Decaying(
-        lambda dt: sl.ExpLeak(tau_mem=5.0), sinabs_state("v_mem"), False, True
-    ),
+    "sinabs ExpLeak": Decaying(lambda dt: sl.ExpLeak(tau_mem=5.0), sinabs_state("v_mem"), False),
     "rockpool LIFNeuronTorch": Decaying(
         lambda dt: LIFNeuronTorch(N, dt=dt), rockpool_record("vmem"), False
     ),
