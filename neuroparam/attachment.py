@@ -24,16 +24,15 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
-from neuroparam.finite import watch_steps
 from neuroparam.given import number, why_unfit
 from neuroparam.libraries import Known, known, wrapped
 from neuroparam.parametrizations import Parametrization
 from neuroparam.quantities import Quantity
 from neuroparam.records import neuron_at
 from neuroparam.scope import evaluate, transform_level
+from neuroparam.sharding import sharded_like
 from neuroparam.units import UnitMap, bounds_of
 
-from neuroparam.sharding import sharded_like
 __all__ = [
     "Attached",
     "NeuronParameter",
@@ -88,11 +87,11 @@ class NeuronParameter(parametrize.ParametrizationList):
     path: str
     storage: Storage
     gradient_seen: bool | None
-
-    def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
     # what the last evaluation has read, by its id: `fully_shard` exchanges the raw tensor for the
     # time of a forward
     read: int | None = None
+
+    def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
         self.__dict__["path"] = path  # already for errors while torch evaluates the maps
         wanted = value.clone()  # torch puts raw into the memory of the value
         try:
@@ -113,11 +112,6 @@ class NeuronParameter(parametrize.ParametrizationList):
             _refuse_unless_inverse(wanted, self(), self.raw, maps, path)
         # None: no backward yet; False: one came through without a gradient
         self.gradient_seen = None
-        watch_steps(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        watch_steps(self)  # a copy, or unpickled
 
     @property
     def raw(self) -> nn.Parameter:
@@ -220,13 +214,13 @@ class NeuronParameter(parametrize.ParametrizationList):
         try:
             if torch.compiler.is_compiling() or transform_level():
                 return super().forward()  # neither knows the hooks
+            self.__dict__["read"] = id(self.raw)
             # Checkpointing counts the tensors saved in a region, and the recomputation must
             # save as many; a value read there first and in another region again would not.
             with saved_tensors_hooks(_unchanged, _unchanged):
                 return super().forward()
         except AttributeError as error:
             # inside a property it would be taken for a missing attribute, and swallowed by
-            self.__dict__["read"] = id(self.raw)
             # modules that define __getattr__
             raise EvaluationError(f"reading {self.path!r} failed: {error}") from error
 

@@ -191,9 +191,9 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
 
     Raises:
         NoGradientError: a parameter gets no gradient, or the output has none at all.
+        UnsupportedModuleError: the parameters are sharded by `fully_shard`.
 
     Examples:
-        UnsupportedModuleError: the parameters are sharded by `fully_shard`.
         >>> import torch
         >>> from neuroparam import ExpScaledLog, make_trainable
         >>> class Leak(torch.nn.Module):
@@ -206,9 +206,9 @@ def check_gradients(module: nn.Module, *inputs: Any, **keywords: Any) -> dict[st
         {'tau': tensor(-1.5000)}
     """
     refuse_non_module(module)
+    refuse_sharded(module, "Call check_gradients before fully_shard.")
     wanted = [a for a in attached(module) if a.parameter.raw.requires_grad]
     if not wanted:
-    refuse_sharded(module, "Call check_gradients before fully_shard.")
         return {}
     with torch.enable_grad():
         output = module(*inputs, **keywords)

@@ -34,7 +34,6 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
-from neuroparam.finite import refuse_not_finite
 from neuroparam.given import number
 from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
@@ -131,8 +130,8 @@ def make_trainable(
         [(3,), (3,)]
     """
     _refuse_unsupported(module)
-    chains = _as_chains(names)
     refuse_wrapped(module)
+    chains = _as_chains(names)
     places = find_places(module, chains)
     inits = _per_name(init, list(chains), "init")
     shapes = _per_place(shape, places)
@@ -167,7 +166,6 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         UnsupportedModuleError: not a `torch.nn.Module`, numbers on the meta device, or sharded.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
-        NonFiniteError: training has diverged, and there is no value to put back.
 
     Examples:
         >>> import torch
@@ -182,19 +180,18 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         5.0
     """
     _refuse_unsupported(module)
-    chosen = _attached_by_name(module, names)
-    for found in chosen:
     refuse_sharded(
         module,
         "Load its full state dict (torch.distributed.checkpoint.state_dict.get_model_state_dict "
         "with full_state_dict=True) into a network that is not sharded, and fix that.",
     )
+    chosen = _attached_by_name(module, names)
+    for found in chosen:
         if found.parameter.raw.is_meta and found.parameter.storage.kind == "number":
             raise UnsupportedModuleError(
                 f"{found.path!r} is to be a number again, and on the meta device there is none; "
                 f"materialise the module first (to_empty, load_state_dict)."
             )
-    refuse_not_finite([found.parameter for found in chosen], "at make_fixed")
     # last attached first: each one's position counts from where it was taken
     for found in reversed(chosen):
         _detach(found)
