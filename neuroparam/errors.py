@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -61,6 +62,8 @@ def describe(value: object) -> str:
         return f"{kind} on the meta device"
     if why_unfit(value) is not None:
         return kind
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return kind  # its numbers are out of reach under vmap
     numbers = value.detach().double()
     return f"{kind}, min {numbers.min().item():g}, max {numbers.max().item():g}"
 

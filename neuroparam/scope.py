@@ -103,6 +103,11 @@ def transform_level() -> int:
     return torch._C._functorch.maybe_current_level() or 0
 
 
+def _exporting() -> bool:
+    """Whether torch really runs the code while it compiles: `torch.export(..., strict=False)`."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
 class Scope:
     """The values evaluated so far within one forward, or one `cached()` block."""
 
@@ -111,7 +116,9 @@ class Scope:
         self.grad_enabled = torch.is_grad_enabled()
         self.level = transform_level()
         self.values: dict[Evaluated, _Entry] = {}
+        self.exporting = _exporting()
         self.traced: dict[Evaluated, Tensor] = {}
+        self.exported: dict[Evaluated, Tensor] = {}
         self.lasting = root is None
         if around is not None:
             self.values = around.values
@@ -119,18 +126,20 @@ class Scope:
             self.grad_enabled = self.grad_enabled or around.grad_enabled
             if not self.lasting:
                 self.traced = around.traced
+                self.exported = around.exported
 
     def evaluate(self, parameter: Evaluated) -> Tensor:
-        # not is_compiling(), which also holds while torch really reads the attributes that its
-        # guards are about: `traced` must not change then
-        if torch.compiler.is_dynamo_compiling():
+        if torch.compiler.is_compiling():
             # compiled code cannot ask whether a value is still good: it need not within one
             # forward, where nothing changes a parameter, but a `cached()` block is longer
             if self.root is None:
                 return parameter()
-            if parameter not in self.traced:
-                self.traced[parameter] = parameter()
-            return self.traced[parameter]
+            # torch.compile also really reads the attributes that its guards are about, and
+            # `traced`, which guards are about too, must not change then
+            known = self.exported if _exporting() else self.traced
+            if parameter not in known:
+                known[parameter] = parameter()
+            return known[parameter]
         if self.level != transform_level():
             return parameter()
         raw = parameter.raw
@@ -158,15 +167,23 @@ class _Active(threading.local):
 _active = _Active()
 
 
+def _open_scopes() -> list[Scope]:
+    """The scopes open in this thread, without one that a failed export left: it calls no hooks."""
+    scopes = _active.scopes
+    while not torch.compiler.is_compiling() and scopes and scopes[-1].exporting:
+        scopes.pop()
+    return scopes
+
+
 def evaluate(parameter: Evaluated) -> Tensor:
     """The value of a parameter: from the scope of this thread, or computed now."""
-    scopes = _active.scopes
+    scopes = _open_scopes()
     return scopes[-1].evaluate(parameter) if scopes else parameter()
 
 
 def open_scope(root: nn.Module) -> None:
     """Opens the scope of a forward of `root`; inside another scope it joins that one."""
-    scopes = _active.scopes
+    scopes = _open_scopes()
     # An interrupt (KeyboardInterrupt) can leave a scope open; a forward of the same module
     # must not live on its values, nor may a recursive one be taken for it.
     if scopes and not is_open(root) and scopes[-1].level == transform_level():
