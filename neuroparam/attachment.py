@@ -8,7 +8,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
+from neuroparam.finite import watch_steps
 from neuroparam.given import number, why_unfit
 from neuroparam.libraries import Known, known, wrapped
 from neuroparam.parametrizations import Parametrization
@@ -113,6 +113,11 @@ class NeuronParameter(parametrize.ParametrizationList):
             _refuse_unless_inverse(wanted, self(), self.raw, maps, path)
         # None: no backward yet; False: one came through without a gradient
         self.gradient_seen = None
+        watch_steps(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        watch_steps(self)  # a copy, or unpickled
 
     @property
     def raw(self) -> nn.Parameter:
@@ -200,14 +205,6 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object."""
-        if _called_by_functional_call():
-            owner, dot, name = self.path.rpartition(".")
-            raise AssignmentError(
-                self.path,
-                value,
-                f"functional_call can exchange the raw tensor only, whose key is "
-                f"'{owner}{dot}parametrizations.{name}.original' (and raw = right_inverse(value))",
-            )
         if self.raw.is_meta:
             raise AssignmentError(
                 self.path,
@@ -379,6 +376,14 @@ def _value_property(name: str) -> property:
     def set_(module: nn.Module, value: Any) -> None:
         parameter = _parametrizations(module).get(name)
         if isinstance(parameter, NeuronParameter):
+            if _called_by_functional_call():
+                raw = "".join((*parameter.path.rpartition(".")[:2], f"parametrizations.{name}"))
+                raise AssignmentError(
+                    parameter.path,
+                    value,
+                    f"functional_call can exchange the raw tensor only, whose key is "
+                    f"'{raw}.original' (and raw = right_inverse(value))",
+                )
             parameter.assign(value)
         elif parameter is not None:
             _right_inverse(parameter, value)
@@ -396,17 +401,15 @@ def _value_property(name: str) -> property:
 
 
 def _called_by_functional_call() -> bool:
-    """Whether an assignment is made by `torch.func.functional_call`, on entry.
+    """Whether an assignment comes from `torch.func.functional_call`.
 
     It means to lend the module a tensor, and would have it stored: the gradient to the tensor
     would be lost, and what it puts back afterwards is the value, not the raw tensor.
     """
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "torch.nn.utils._named_member_accessor":
-            return True
+    frame = sys._getframe(2)
+    while frame.f_code.co_name == "__setattr__" and frame.f_back is not None:
         frame = frame.f_back
-    return False
+    return frame.f_globals.get("__name__") == "torch.nn.utils._named_member_accessor"
 
 
 class _SharedClass(type):

@@ -34,6 +34,7 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
+from neuroparam.finite import refuse_not_finite
 from neuroparam.given import number
 from neuroparam.guard import release_forward, watch_forward
 from neuroparam.initial import Initial, Shape, initial_tensor
@@ -166,6 +167,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         UnsupportedModuleError: not a `torch.nn.Module`, numbers on the meta device, or sharded.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
+        NonFiniteError: training has diverged, and there is no value to put back.
 
     Examples:
         >>> import torch
@@ -192,6 +194,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
                 f"{found.path!r} is to be a number again, and on the meta device there is none; "
                 f"materialise the module first (to_empty, load_state_dict)."
             )
+    refuse_not_finite([found.parameter for found in chosen], "at make_fixed")
     # last attached first: each one's position counts from where it was taken
     for found in reversed(chosen):
         _detach(found)
