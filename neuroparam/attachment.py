@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -205,6 +206,14 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object."""
+        if _called_by_functional_call():
+            owner, dot, name = self.path.rpartition(".")
+            raise AssignmentError(
+                self.path,
+                value,
+                f"functional_call can exchange the raw tensor only, whose key is "
+                f"'{owner}{dot}parametrizations.{name}.original' (and raw = right_inverse(value))",
+            )
         if self.raw.is_meta:
             raise AssignmentError(
                 self.path,
@@ -376,14 +385,6 @@ def _value_property(name: str) -> property:
     def set_(module: nn.Module, value: Any) -> None:
         parameter = _parametrizations(module).get(name)
         if isinstance(parameter, NeuronParameter):
-            if _called_by_functional_call():
-                raw = "".join((*parameter.path.rpartition(".")[:2], f"parametrizations.{name}"))
-                raise AssignmentError(
-                    parameter.path,
-                    value,
-                    f"functional_call can exchange the raw tensor only, whose key is "
-                    f"'{raw}.original' (and raw = right_inverse(value))",
-                )
             parameter.assign(value)
         elif parameter is not None:
             _right_inverse(parameter, value)
@@ -401,15 +402,17 @@ def _value_property(name: str) -> property:
 
 
 def _called_by_functional_call() -> bool:
-    """Whether an assignment comes from `torch.func.functional_call`.
+    """Whether an assignment is made by `torch.func.functional_call`, on entry.
 
     It means to lend the module a tensor, and would have it stored: the gradient to the tensor
     would be lost, and what it puts back afterwards is the value, not the raw tensor.
     """
-    frame = sys._getframe(2)
-    while frame.f_code.co_name == "__setattr__" and frame.f_back is not None:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.nn.utils._named_member_accessor":
+            return True
         frame = frame.f_back
-    return frame.f_globals.get("__name__") == "torch.nn.utils._named_member_accessor"
+    return False
 
 
 class _SharedClass(type):
