@@ -118,6 +118,7 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.__dict__["read"] = None  # the source's
         watch_steps(self)  # a copy, or unpickled
 
     @property
