@@ -508,9 +508,9 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
             raw_key = f"{prefix}parametrizations.{name}.original"
             if isinstance(parameter, NeuronParameter) and raw_key not in state_dict:
                 if prefix + name in state_dict:
-                    state_dict[raw_key] = parameter.raw_of(
-                        state_dict.pop(prefix + name).to(parameter.raw)
-                    )
+                    # where the checkpoint is: the module may still be on the meta device
+                    value = state_dict.pop(prefix + name).to(parameter.raw.dtype)
+                    state_dict[raw_key] = parameter.raw_of(value)
                     for index in range(len(parameter)):
                         key = f"{prefix}parametrizations.{name}.{index}"
                         parameter[index].state_dict(destination=state_dict, prefix=f"{key}.")
