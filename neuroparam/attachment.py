@@ -25,7 +25,7 @@ from neuroparam.errors import (
     UnsupportedModuleError,
     describe,
 )
-from neuroparam.finite import watch_steps
+from neuroparam.finite import forget_steps, watch_steps
 from neuroparam.given import number, why_unfit
 from neuroparam.libraries import Known, known, wrapped
 from neuroparam.parametrizations import Parametrization
@@ -591,7 +591,8 @@ def remove_parameter(owner: nn.Module, name: str) -> None:
     """Takes the value `owner.name` away again."""
     lists = owner._modules["parametrizations"]
     assert lists is not None
-    del lists._modules[name]
+    parameter: Any = lists._modules.pop(name)
+    forget_steps(parameter)
     if not lists._modules:
         del owner._modules["parametrizations"]
     _inject(owner)

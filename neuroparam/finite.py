@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from neuroparam.errors import NonFiniteError
 
-__all__ = ["Trained", "refuse_not_finite", "watch_steps"]
+__all__ = ["Trained", "forget_steps", "refuse_not_finite", "watch_steps"]
 
 
 class Trained(Protocol):
@@ -24,12 +24,17 @@ class Trained(Protocol):
     def raw(self) -> nn.Parameter: ...
 
 
-_watched: weakref.WeakSet[Trained] = weakref.WeakSet()
+_watched: weakref.WeakKeyDictionary[Trained, None] = weakref.WeakKeyDictionary()
 
 
 def watch_steps(parameter: Trained) -> None:
     """From now on, a step of an optimizer that leaves its raw values inf or NaN raises."""
-    _watched.add(parameter)
+    _watched[parameter] = None
+
+
+def forget_steps(parameter: Trained) -> None:
+    """Its raw Parameter may have become the module's own again."""
+    _watched.pop(parameter, None)
 
 
 def _after_step(optimizer: Optimizer, *_: object) -> None:
@@ -38,7 +43,8 @@ def _after_step(optimizer: Optimizer, *_: object) -> None:
     # GradScaler, or the optimizer, may leave out.
     if not _watched or torch.compiler.is_compiling():
         return
-    watched = {id(parameter.raw): parameter for parameter in list(_watched)}
+    alive = (reference() for reference in _watched.keyrefs())  # at once, whatever threads do
+    watched = {id(parameter.raw): parameter for parameter in alive if parameter is not None}
     stepped = (watched.get(id(p)) for group in optimizer.param_groups for p in group["params"])
     rates = {f"{float(group['lr']):g}" for group in optimizer.param_groups if "lr" in group}
     refuse_not_finite(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam import errors, make_fixed, make_trainable, neuron_parameters
-from tests.modules import FromRecord, Pair, assert_unchanged, snapshot
+from neuroparam.attachment import attached
+from tests.modules import STORAGES, FromRecord, Pair, assert_unchanged, snapshot
 from tests.subjects import PLAIN, network
 
 
@@ -65,6 +66,16 @@ def test_weights_alone_are_no_business_of_ours() -> None:
     for weight in weights:
         weight.grad = torch.full_like(weight, float("nan"))
     torch.optim.SGD(weights, lr=0.1).step()
+
+
+def test_neither_is_what_has_been_fixed() -> None:
+    made = make_trainable(STORAGES["parameter"][0](), "tau")
+    (a,) = attached(made)  # which keeps the parametrization alive
+    tau = make_fixed(made).tau
+    assert tau is a.parameter.raw
+    tau.grad = torch.full_like(tau, float("nan"))
+    torch.optim.SGD([tau], lr=0.1).step()
+    assert tau.isnan()
 
 
 def test_a_step_that_a_grad_scaler_leaves_out_is_none() -> None:
