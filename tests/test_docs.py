@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.evidence import page, referred
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,3 +35,14 @@ def test_the_first_example_has_about_ten_lines() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", referred())
+def test_what_the_guide_relies_on_is_a_test(name: str) -> None:
+    module, _, test = name.rpartition(".")
+    found = getattr(importlib.import_module(module), test)
+    assert test.startswith("test_") or hasattr(found, "TestCase")  # or a state machine
+
+
+def test_the_page_of_the_tests_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "evidence.md").read_text() == page(), "run python -m tests.evidence"
