@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import copyreg
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -233,7 +234,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             self.__dict__["read"] = id(self.raw)
             # Checkpointing counts the tensors saved in a region, and the recomputation must
             # save as many; a value read there first and in another region again would not.
-            with saved_tensors_hooks(_unchanged, _unchanged):
+            with saved_tensors_hooks(_packed, _unpacked):
                 return super().forward()
         except AttributeError as error:
             # inside a property it would be taken for a missing attribute, and swallowed by
@@ -288,7 +289,18 @@ def _refuse_unless_inverse(
         )
 
 
-def _unchanged(saved: Tensor) -> Tensor:
+def _packed(saved: Tensor) -> tuple[Tensor, int]:
+    # detached: a result holds the node that saves it, and both would stay alive for ever
+    return saved.detach(), saved._version
+
+
+def _unpacked(packed: tuple[Tensor, int]) -> Tensor:
+    saved, version = packed
+    if saved._version != version:  # torch leaves this to whoever has hooks
+        raise RuntimeError(
+            "a tensor that a parametrization needs for its gradient was modified by an inplace "
+            "operation (an optimizer step between forward and backward is one)"
+        )
     return saved
 
 
@@ -477,6 +489,7 @@ def _without_history(value: Any) -> Any:
 _classes: weakref.WeakValueDictionary[tuple[type, frozenset[str]], type] = (
     weakref.WeakValueDictionary()
 )
+_one_at_a_time = threading.Lock()
 
 
 def _class_for(plain: Any, names: frozenset[str]) -> type:
@@ -559,8 +572,8 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         **{name: _value_property(name) for name in names},
     }
     made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)
-    _classes[key] = made
-    return made
+    with _one_at_a_time:
+        return _classes.setdefault(key, made)
 
 
 def _new(plain: type, names: frozenset[str]) -> Any:

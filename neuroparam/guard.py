@@ -104,7 +104,8 @@ def _raise_if_none_came(forward: _Forward) -> None:
         parameter.gradient_seen = None  # the cause may be mended now: the next backward tells
     if without:
         raise NoGradientError([p.path for p in without], _NONE_CAME)
-    forward.unproven = [p for p in forward.unproven if p.gradient_seen is None]
+    # not those that are None now: another thread may be in a backward pass
+    forward.unproven = [p for p in forward.unproven if not p.gradient_seen]
 
 
 def _verify(module: nn.Module, *args_and_output: Any) -> None:
@@ -126,8 +127,9 @@ def _verify(module: nn.Module, *args_and_output: Any) -> None:
     missing = [a.path for a in wanted if a.path not in reached]
     if missing:
         raise NoGradientError(missing, _UNREACHED)
-    forward.reachable = True
+    # in this order: other threads look at them
     forward.unproven = [a.parameter for a in wanted if not a.parameter.gradient_seen]
+    forward.reachable = True
 
 
 def _reached(outputs: Iterable[Tensor], wanted: list[Attached]) -> set[str] | None:

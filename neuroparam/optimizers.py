@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from typing import Any
 
 from torch import nn
 from torch.optim.optimizer import (
@@ -30,7 +29,8 @@ class _Expected:
 
 # modules compare by identity, which tensors do not
 _expected: weakref.WeakKeyDictionary[NeuronParameter, _Expected] = weakref.WeakKeyDictionary()
-_handles: list[Any] = []
+# the Parameters that gave way to one of another shape, by id: themselves, and the path
+_replaced: dict[int, tuple[weakref.ref[nn.Parameter], str]] = {}
 
 
 def expect_in_optimizer(module: nn.Module, parameters: list[NeuronParameter]) -> None:
@@ -41,17 +41,17 @@ def expect_in_optimizer(module: nn.Module, parameters: list[NeuronParameter]) ->
     """
     for parameter in parameters:
         _expected[parameter] = _Expected(module)
-    if not _handles:
-        _handles.append(register_optimizer_step_post_hook(_after_step))
 
 
 def _after_step(optimizer: Optimizer, *_: object) -> None:
+    if not _expected:
+        return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     forgotten: dict[NeuronParameter, _Expected] = {}
     for parameter, expected in list(_expected.items()):
         module = expected.module()
         if module is None or id(parameter.raw) in held:
-            del _expected[parameter]
+            _expected.pop(parameter, None)  # another thread may have been here
         elif parameter.raw.grad is not None:
             if any(id(p) in held for p in nn.Module.parameters(module)):
                 forgotten[parameter] = expected
@@ -60,9 +60,7 @@ def _after_step(optimizer: Optimizer, *_: object) -> None:
     # not at the first one: the values may have an optimizer of their own, which steps next
     late = [parameter for parameter, expected in forgotten.items() if expected.left_out > 1]
     for parameter in late:
-        del _expected[parameter]
-    if not _expected and _handles:
-        _handles.pop().remove()
+        _expected.pop(parameter, None)
     if late:
         warnings.warn(
             f"optimizers train other parameters of the network, and none has made a step with\n"
@@ -79,14 +77,20 @@ def refuse_in_optimizers(old: nn.Parameter, path: str) -> None:
     It has been replaced by one of another shape, and the optimizer's moments have the old one:
     given the new tensor, torch's fused kernels would write beyond their ends.
     """
-    gone = weakref.ref(old)
+    key = id(old)
+    # if nobody holds it, it goes with the last reference of the caller
+    _replaced[key] = weakref.ref(old, lambda _: _replaced.pop(key, None)), path
 
-    def refuse(optimizer: Optimizer, *_: object) -> None:
-        present = gone()
-        held = (p for group in optimizer.param_groups for p in group["params"])
-        if present is not None and any(p is present for p in held):
-            raise OptimizerError(path, type(optimizer).__name__)
 
-    # if nobody holds it, it goes with the last reference of the caller, and the hook with it
-    handle = register_optimizer_step_pre_hook(refuse)
-    weakref.finalize(old, handle.remove)
+def _before_step(optimizer: Optimizer, *_: object) -> None:
+    if not _replaced:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) in _replaced:
+                raise OptimizerError(_replaced[id(parameter)][1], type(optimizer).__name__)
+
+
+# for good: torch must not find its hooks changed while it calls them, by this or another thread
+register_optimizer_step_pre_hook(_before_step)
+register_optimizer_step_post_hook(_after_step)

@@ -36,10 +36,24 @@ class Evaluated(Protocol):
         """Called when a backward pass reaches the value."""
 
 
+class _Steps:
+    """Which step was the last one of all optimizers."""
+
+    last = object()
+
+    def __call__(self, *_: object) -> None:
+        self.last = object()  # never one of before, as a number counted by two threads may be
+
+
+_steps = _Steps()
+# for good: torch must not find its hooks changed while it calls them, by this or another thread
+register_optimizer_step_post_hook(_steps)
+
+
 class _Entry:
     """A value, and what tells whether it is still good."""
 
-    __slots__ = ("__weakref__", "memory", "parameter", "raw", "used_up", "value", "version")
+    __slots__ = ("__weakref__", "memory", "parameter", "raw", "step", "used_up", "value", "version")
 
     def __init__(self, parameter: Evaluated, raw: Tensor, value: Tensor):
         self.parameter = parameter
@@ -47,6 +61,7 @@ class _Entry:
         self.value = value
         self.version = _version(raw)
         self.memory = _memory(raw)
+        self.step = _steps.last
         # set by a backward pass: the graph behind the value is gone then
         self.used_up = False
 
@@ -64,7 +79,9 @@ class _Entry:
 
     def valid(self, raw: Tensor) -> bool:
         """The same, for the time of a `cached()` block, in which more can happen."""
-        return self.valid_in_forward(raw) and self.memory == _memory(raw)
+        # fused optimizers change parameters without raising their version counter
+        unstepped = self.step is _steps.last
+        return unstepped and self.valid_in_forward(raw) and self.memory == _memory(raw)
 
 
 def _version(raw: Tensor) -> int:
@@ -233,12 +250,9 @@ def cached() -> Iterator[None]:
     Writing through `parameter.data` is the one change that cannot be seen.
     """
     scope = Scope(None)
-    # fused optimizers change parameters without raising their version counter
-    handle = register_optimizer_step_post_hook(lambda *_: scope.values.clear())
     _active.scopes.append(scope)
     try:
         yield
     finally:
-        handle.remove()
         if scope in _active.scopes:
             del _active.scopes[_active.scopes.index(scope) :]
