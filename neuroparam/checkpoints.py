@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from neuroparam.attachment import NeuronParameter, attached
-from neuroparam.errors import CheckpointError, listing
+from neuroparam.errors import AssignmentError, CheckpointError, listing
 from neuroparam.records import Record
 
 __all__ = ["plain_state_dict", "refuse_unfit"]
@@ -121,7 +121,13 @@ def refuse_unfit(
         if f"{mine}original" in state_dict:
             found.parameter.check_state(state_dict, mine)
         elif (value := state_dict.get(prefix + found.path)) is not None:
-            found.parameter.raw_of(value.to(found.parameter.raw.dtype))
+            try:
+                found.parameter.raw_of(value.to(found.parameter.raw.dtype))
+            except AssignmentError as error:
+                raise CheckpointError(
+                    f"the checkpoint does not fit this {type(module).__name__}, and nothing of "
+                    f"it was loaded: {error}"
+                ) from None
             expected = {k: v for k, v in expected.items() if not k.startswith(mine)}
             expected[prefix + found.path] = None
     missing = unexpected = []

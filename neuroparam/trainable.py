@@ -515,18 +515,21 @@ def _attached_by_name(module: nn.Module, names: Name | Iterable[Name] | None) ->
     everything = list(attached(module))
     if names is None:
         return everything
-    found: set[str] = set()
+    # a module in two places of a network has its values under two paths
+    everywhere = list(attached(module, every_path=True))
+    found: set[NeuronParameter] = set()
     missing: dict[str, Sequence[str]] = {}
     for name in _as_names(names):
         if isinstance(name, Quantity):
-            fitting = [a for a in everything if a.quantity is name]
+            fitting = [a for a in everywhere if a.quantity is name]
         else:
-            fitting = [a for a in everything if a.path == name] or [
-                a for a in everything if matches(a.path, name)
+            fitting = [a for a in everywhere if a.path == name] or [
+                a for a in everywhere if matches(a.path, name)
             ]
-            if len(fitting) > 1 and not is_pattern(name):
-                raise AmbiguousNameError(name, [a.path for a in fitting])
-        found.update(a.path for a in fitting)
+        meant = {a.parameter for a in fitting}
+        if len(meant) > 1 and isinstance(name, str) and not is_pattern(name):
+            raise AmbiguousNameError(name, [a.path for a in fitting])
+        found |= meant
         if not fitting:
             missing[str(name)] = ()
     if missing:
@@ -535,7 +538,7 @@ def _attached_by_name(module: nn.Module, names: Name | Iterable[Name] | None) ->
             missing,
             [a.path for a in everything],
         )
-    return [a for a in everything if a.path in found]
+    return [a for a in everything if a.parameter in found]
 
 
 def _detach(found: Attached) -> None:
