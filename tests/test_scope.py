@@ -325,57 +325,6 @@ def test_checkpointing_each_step(reentrant: bool) -> None:
         torch.testing.assert_close(mine.grad, other.grad)
 
 
-# ------------------------------------------------------------------------------------- threads
-
-
-def test_threads_do_not_share_values() -> None:
-    module = build(steps=10)
-    reference = module(INPUT).detach()
-    start = threading.Barrier(8)
-    results: dict[int, tuple[int, Tensor]] = {}
-
-    def work(index: int) -> None:
-        start.wait()
-        for _ in range(20):
-            with torch.no_grad() if index % 2 else torch.enable_grad():
-                count = evaluations(lambda: results.update({index: (0, module(INPUT))}))
-            output = results[index][1]
-            assert output.requires_grad == (index % 2 == 0)
-            if output.requires_grad:
-                gradients = torch.autograd.grad(output.sum(), neuron_parameters(module))
-                assert all(g.isfinite().all() for g in gradients)
-            results[index] = (count, output.detach())
-            assert count == 2
-
-    failures: list[BaseException] = []
-
-    def guarded(index: int) -> None:
-        try:
-            work(index)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert all(torch.equal(output, reference) for _, output in results.values())
-    assert len(results) == 8
-
-
-def test_cached_in_one_thread_is_not_seen_by_another() -> None:
-    cell = make_trainable(Cell(), "rate")
-    seen: list[bool] = []
-    with cached(), torch.no_grad():
-        cell(INPUT)
-        thread = threading.Thread(target=lambda: seen.append(cell.rate.requires_grad))
-        thread.start()
-        thread.join()
-    assert seen == [True]
-
-
 # ----------------------------------------------------------------------- what the graph holds
 
 
