@@ -22,12 +22,13 @@ from neuroparam.testing import (
     time_constants,
     time_steps,
 )
-from tests.libraries.cases import BATCH, Case, N, all_cases, built
+from tests.libraries.cases import Case, N, all_cases, built, spikes
 from tests.libraries.decaying import MEMBRANES, SYNAPSES, Decaying, every_decay, pulse, shaped
 from tests.subjects import SIX, SPIKINGJELLY, Network, network
 
 STEPS = 6
 DT = 1e-3
+_BY_NAME = {str(case): case for case in all_cases()}
 
 OPTIMIZERS: dict[str, Callable[[list[Tensor], float], Optimizer]] = {
     "SGD": lambda p, lr: torch.optim.SGD(p, lr),
@@ -49,7 +50,9 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], float], Optimizer]] = {
 }
 learning_rates = st.floats(-8.0, 8.0).map(lambda exponent: 10.0**exponent)
 optimizers = st.sampled_from(sorted(OPTIMIZERS))
-inputs = spike_trains(STEPS, BATCH, N)
+inputs = st.tuples(st.integers(4, 8), st.integers(1, 3)).flatmap(
+    lambda sizes: spike_trains(*sizes, N)  # time steps, batch
+)
 
 
 def set_raws(module: nn.Module, raws: list[Tensor]) -> None:
@@ -147,6 +150,18 @@ def test_any_time_constant_has_a_finite_forward_and_a_finite_gradient(
     wanted = list(nn.Module.parameters(catalogued))
     for gradient in torch.autograd.grad(output.sum(), wanted, allow_unused=True):
         assert gradient is None or torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold"),
+    [("sinabs-IAF-with-synapse", "spike_threshold"), ("rockpool-LIFTorch", "threshold")],
+)
+def test_no_spikes_can_be_counted_where_the_threshold_vanishes(name: str, threshold: str) -> None:
+    """Of plain modules: libraries that fire v / threshold times overflow below about 1e-37."""
+    case = _BY_NAME[name]
+    plain = built(case)
+    getattr(plain, threshold).data.fill_(1.2e-38)
+    assert not torch.isfinite(case.run(plain, spikes())).all()
 
 
 @given(data=st.data(), x=inputs)
@@ -292,7 +307,6 @@ def test_how_a_library_stores_a_time_constant_does_not_change_training(
 
 # -------------------------------------------------------------------- thresholds, neurons
 
-_BY_NAME = {str(case): case for case in all_cases()}
 FEEDFORWARD = [
     _BY_NAME[name]
     for name in (
