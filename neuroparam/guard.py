@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from neuroparam.attachment import (
 from neuroparam.checkpoints import refuse_unfit
 from neuroparam.distributed import forget_processes, refuse_sharded, unite_processes
 from neuroparam.errors import NoGradientError
-from neuroparam.scope import close_scope, is_open, open_scope, transform_level
+from neuroparam.scope import close_interrupted, close_scope, is_open, open_scope, transform_level
 
 __all__ = ["check_gradients", "release_forward", "watch_forward"]
 
@@ -86,12 +87,15 @@ def release_forward(module: nn.Module) -> None:
 
 def _enter(module: nn.Module, *_: Any) -> None:
     forward: _Forward = module.__dict__[_KEY]
+    frame = None
     if not torch.compiler.is_compiling():
+        frame = sys._getframe(1)
+        close_interrupted()
         if forward.unproven:
             _raise_if_none_came(forward)
         if torch.is_grad_enabled():
             unite_processes(module)
-    open_scope(module)
+    open_scope(module, frame)
 
 
 def _leave(module: nn.Module, *_: Any) -> None:

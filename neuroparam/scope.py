@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol
 
 import torch
@@ -16,6 +18,7 @@ __all__ = [
     "Evaluated",
     "Scope",
     "cached",
+    "close_interrupted",
     "close_scope",
     "evaluate",
     "is_open",
@@ -136,6 +139,7 @@ class Scope:
         self.exporting = _exporting()
         self.traced: dict[Evaluated, Tensor] = {}
         self.exported: dict[Evaluated, Tensor] = {}
+        self.frame: FrameType | None = None
         self.lasting = root is None
         if around is not None:
             self.values = around.values
@@ -198,15 +202,37 @@ def evaluate(parameter: Evaluated) -> Tensor:
     return scopes[-1].evaluate(parameter) if scopes else parameter()
 
 
-def open_scope(root: nn.Module) -> None:
-    """Opens the scope of a forward of `root`; inside another scope it joins that one."""
+def open_scope(root: nn.Module, frame: FrameType | None = None) -> None:
+    """Opens the scope of a forward of `root`; inside another scope it joins that one.
+
+    Args:
+        root: the module given to `make_trainable`.
+        frame: the call that runs its forward, for `close_interrupted`.
+    """
     scopes = _open_scopes()
-    # An interrupt (KeyboardInterrupt) can leave a scope open; a forward of the same module
-    # must not live on its values, nor may a recursive one be taken for it.
+    # a recursive forward is not taken for the one that it is in
     if scopes and not is_open(root) and scopes[-1].level == transform_level():
         scopes.append(Scope(root, around=scopes[-1]))
     else:
         scopes.append(Scope(root))
+    scopes[-1].frame = frame
+
+
+def close_interrupted() -> None:
+    """Closes what an interrupt (KeyboardInterrupt) has left open: torch runs no hook then.
+
+    Else all later forwards in this thread would join that scope, and live on its values.
+    """
+    scopes = _active.scopes
+    while scopes and scopes[-1].frame is not None and not _is_running(scopes[-1].frame):
+        scopes.pop()
+
+
+def _is_running(frame: FrameType) -> bool:
+    running: FrameType | None = sys._getframe()
+    while running is not None and running is not frame:
+        running = running.f_back
+    return running is frame
 
 
 def close_scope(root: nn.Module) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import Counter
 from typing import ClassVar
 
@@ -124,7 +126,27 @@ def test_an_exception_leaves_the_forward(error) -> None:
     # torch runs no hook after an interrupt; the next forward evaluates anew all the same
     assert evaluations(lambda: module(INPUT).sum().backward()) == 1
     assert evaluations(lambda: module(INPUT)) == 1
-    _active.scopes.clear()
+
+
+def test_an_interrupted_forward_is_not_felt_by_another_network() -> None:
+    class Stopped(FromRecord):
+        def forward(self, x: Tensor) -> Tensor:
+            super().forward(x)
+            raise KeyboardInterrupt
+
+    module = make_trainable(nn.Sequential(make_trainable(Stopped(Pair()), "tau")), "gain")
+    gone = weakref.ref(module)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            module(INPUT)
+    del module
+    other = build()
+    with torch.no_grad():
+        other(INPUT)
+        assert not _active.scopes
+        assert evaluations(lambda: other(INPUT)) == 2
+    gc.collect()
+    assert gone() is None
 
 
 def test_nested_modules_join_the_outer_forward() -> None:
