@@ -154,8 +154,9 @@ class Life(RuleBasedStateMachine):
 
     def disturb(self) -> None:
         """Other values than before, as between saving and loading."""
+        bounds = self.bounds()
         for path, value in values(self.network).items():
-            self.assign(path, 0.95 * value)
+            self.assign(path, value * (0.95 if (0.95 * value > bounds[path][0]).all() else 1.05))
 
     def bounds(self) -> dict[str, tuple[float, float]]:
         return {a.path: a.parameter.bounds for a in attached(self.network)}
