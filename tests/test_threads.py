@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -15,8 +16,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuroparam import cached, errors, make_fixed, make_trainable, neuron_parameters, values
-from neuroparam.attachment import _classes
+from neuroparam import (
+    attachment,
+    cached,
+    errors,
+    make_fixed,
+    make_trainable,
+    neuron_parameters,
+    values,
+)
 from neuroparam.guard import _raise_if_none_came
 from neuroparam.scope import _active
 from tests.libraries.cases import Case, spikes
@@ -126,11 +134,9 @@ def test_each_thread_trains_a_copy(case: Case, block: bool) -> None:
 
 
 @every_network
-def test_each_thread_attaches_copies_and_fixes(case: Case) -> None:
-    source = network(case)
-    kinds = [type(part) for part in nn.Module.modules(source)]
-    del source
-    _classes.clear()  # so that the threads are the first to make them
+def test_each_thread_attaches_copies_and_fixes(case: Case, monkeypatch) -> None:
+    # the threads are the first to make the classes
+    monkeypatch.setattr(attachment, "_classes", weakref.WeakValueDictionary())
 
     def work(index: int) -> nn.Module:
         module = copy.deepcopy(make_trainable(Network(case), paths(case)))
@@ -138,9 +144,9 @@ def test_each_thread_attaches_copies_and_fixes(case: Case) -> None:
         assert torch.equal(fixed(spikes()), module(spikes()))
         return module
 
-    made = [[type(part) for part in nn.Module.modules(module)] for module in at_once(work)]
-    assert [kind.__name__ for kind in made[0]] == [kind.__name__ for kind in kinds]
-    assert all(other == made[0] for other in made)  # one class for all, see stack_module_state
+    made = [[*map(type, attachment.parts(module))] for module in at_once(work)]
+    assert all(kinds == made[0] for kinds in made)  # as torch.func.stack_module_state needs it
+    assert {*made[0]} & {*attachment._classes.values()}
 
 
 def test_the_guard_in_the_first_forward() -> None:
