@@ -176,8 +176,6 @@ class NeuronParameter(parametrize.ParametrizationList):
             raise AssignmentError(self.path, value, "it takes a number or a tensor")
         if (problem := why_unfit(value)) is not None:
             raise AssignmentError(self.path, value, "; ".join(problem))
-        if value.is_meta:
-            raise AssignmentError(self.path, value, "a tensor on the meta device has no numbers")
         if value.shape != original.shape:
             raise AssignmentError(
                 self.path, value, f"its shape is {tuple(original.shape)}, and stays so"

@@ -311,13 +311,6 @@ def _prepare(
             "Attach before moving there, or materialise the module first (to_empty, "
             "load_state_dict).",
         )
-    if present.is_meta:
-        raise NotTrainableError(
-            place.path,
-            "its module is on the meta device, which stores no numbers",
-            "Attach before moving there, or materialise the module first (to_empty, "
-            "load_state_dict).",
-        )
     if dt is not None:  # one that contradicts the module is wrong also where none is needed
         time_step(place.path, place.neuron, dt)
     if isinstance(name, Quantity):
