@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import copyreg
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrize
 
+from neuroparam.callers import callers
 from neuroparam.errors import (
     AssignmentError,
     CheckpointError,
@@ -418,12 +417,8 @@ def _called_by_functional_call() -> bool:
     It means to lend the module a tensor, and would have it stored: the gradient to the tensor
     would be lost, and what it puts back afterwards is the value, not the raw tensor.
     """
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "torch.nn.utils._named_member_accessor":
-            return True
-        frame = frame.f_back
-    return False
+    accessor = "torch.nn.utils._named_member_accessor"
+    return any(frame.f_globals.get("__name__") == accessor for frame in callers())
 
 
 class _SharedClass(type):

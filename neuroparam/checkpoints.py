@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from types import FrameType
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from neuroparam.attachment import NeuronParameter, attached
+from neuroparam.callers import callers
 from neuroparam.errors import AssignmentError, CheckpointError, listing
 from neuroparam.records import Record
 
@@ -150,9 +149,8 @@ def _strict() -> bool:
 
     torch tells no hook: it loads what fits, and looks at its `strict` only afterwards.
     """
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not nn.Module.load_state_dict.__code__:
-        frame = frame.f_back
+    load = nn.Module.load_state_dict.__code__
+    frame = next((frame for frame in callers() if frame.f_code is load), None)
     return frame is not None and bool(frame.f_locals["strict"])
 
 

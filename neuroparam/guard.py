@@ -95,6 +95,9 @@ def _enter(module: nn.Module, *_: Any) -> None:
             _raise_if_none_came(forward)
         if torch.is_grad_enabled():
             unite_processes(module)
+            if not forward.reachable:
+                for found in attached(module):
+                    found.parameter.read = None  # the id of a tensor that may be gone by now
     open_scope(module, frame)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from neuroparam.callers import callers
 
 __all__ = [
     "Evaluated",
@@ -224,15 +225,10 @@ def close_interrupted() -> None:
     Else all later forwards in this thread would join that scope, and live on its values.
     """
     scopes = _active.scopes
-    while scopes and scopes[-1].frame is not None and not _is_running(scopes[-1].frame):
+    while scopes and scopes[-1].frame is not None:
+        if any(frame is scopes[-1].frame for frame in callers()):
+            break
         scopes.pop()
-
-
-def _is_running(frame: FrameType) -> bool:
-    running: FrameType | None = sys._getframe()
-    while running is not None and running is not frame:
-        running = running.f_back
-    return running is frame
 
 
 def close_scope(root: nn.Module) -> None:
