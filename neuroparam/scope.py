@@ -119,8 +119,10 @@ class _Backward:
 
 def transform_level() -> int:
     """How many `torch.func` transforms are in progress: a value must not leave the one it is in."""
-    if torch.compiler.is_compiling():
-        return 0
+    return 0 if torch.compiler.is_compiling() else _level()
+
+
+def _level() -> int:
     return torch._C._functorch.maybe_current_level() or 0
 
 
@@ -162,7 +164,7 @@ class Scope:
             if parameter not in known:
                 known[parameter] = parameter()
             return known[parameter]
-        if self.level != transform_level():
+        if self.level != _level():
             return parameter()
         raw = parameter.raw
         entry = self.values.get(parameter)
@@ -192,7 +194,7 @@ _active = _Active()
 def _open_scopes() -> list[Scope]:
     """The scopes open in this thread, without one that a failed export left: it calls no hooks."""
     scopes = _active.scopes
-    while not torch.compiler.is_compiling() and scopes and scopes[-1].exporting:
+    while scopes and scopes[-1].exporting and not torch.compiler.is_compiling():
         scopes.pop()
     return scopes
 

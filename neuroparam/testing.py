@@ -59,8 +59,8 @@ _WIDTHS: dict[torch.dtype, Literal[16, 32, 64]] = {torch.float64: 64, torch.floa
 
 
 def _floats(dtype: torch.dtype, *, finite: bool) -> st.SearchStrategy[float]:
-    largest = torch.finfo(dtype).max
-    ends = st.sampled_from([0.0, -0.0, largest, -largest, torch.finfo(dtype).tiny])
+    largest, tiny = torch.finfo(dtype).max, torch.finfo(dtype).tiny
+    ends = st.sampled_from([0.0, -0.0, largest, -largest, tiny, tiny / 4])
     drawn = st.floats(
         -largest if finite else None,
         largest if finite else None,

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from neuroparam.attachment import NeuronParameter
+
 
 class Smooth(nn.Module):
     """A leaky filter whose output is smooth in `tau` and `gain`; T steps, read every step."""
@@ -157,6 +159,8 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         state[f"{name}: class"] = type(part)
         for key, value in part.__dict__.items():
+            if isinstance(part, NeuronParameter) and key == "read":
+                continue  # what the last forward has read, for the guard to know
             state[f"{name}.{key}"] = copy.copy(value) if isinstance(value, (dict, set)) else value
         plain = {k: v for k, v in part.__dict__.items() if isinstance(v, Tensor)}
         for key, tensor in {**plain, **part._parameters, **part._buffers}.items():
