@@ -436,7 +436,7 @@ class ExpScaledLog(Parametrization):
         # exp(mean(log)) of equal values would miss them by a rounding
         self.reference = lowest if lowest == highest else value.log().mean().exp().item()
 
-    def _exponents(self, dtype: torch.dtype) -> tuple[float, float]:
+    def _exponents_in(self, dtype: torch.dtype) -> tuple[float, float]:
         """Bounds of scale * raw between which value and gradient are normal, finite numbers."""
         assert self.reference is not None
         stored = torch.finfo(dtype)
@@ -453,9 +453,13 @@ class ExpScaledLog(Parametrization):
         reach = self.scale * (stored.max / 2)  # raw must be a number of this dtype too
         return max(low + margin, -reach), min(high - margin, reach)
 
+    def _prepare(self) -> None:
+        self._exponents = {dtype: self._exponents_in(dtype) for dtype in EXPONENTS}
+        super()._prepare()
+
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         assert self.reference is not None
-        low, high = self._exponents(dtype)
+        low, high = self._exponents[dtype]
         if not low < 0.0 < high or self.scale < torch.finfo(working_dtype(dtype)).tiny:
             return NO_ROOM  # this dtype cannot hold the reference, or the scale
         slack = 1e-4 + 2 * torch.finfo(dtype).eps  # the rounding of exp, and to half precision
@@ -467,7 +471,7 @@ class ExpScaledLog(Parametrization):
     def forward(self, raw: Tensor) -> Tensor:
         self.limits(raw.dtype)
         assert self.reference is not None
-        exponent = (self.scale * working(raw)).clamp(*self._exponents(raw.dtype))
+        exponent = (self.scale * working(raw)).clamp(*self._exponents[raw.dtype])
         return (self.reference * torch.exp(exponent)).to(raw.dtype)
 
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
