@@ -48,12 +48,18 @@ def _after_step(optimizer: Optimizer, *_: object) -> None:
         return
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     forgotten: dict[NeuronParameter, _Expected] = {}
-    for parameter, expected in list(_expected.items()):
+    for reference in _expected.keyrefs():  # all at once, whatever other threads do meanwhile
+        parameter = reference()
+        expected = None if parameter is None else _expected.get(parameter)
+        if parameter is None or expected is None:
+            continue
         module = expected.module()
         if module is None or id(parameter.raw) in held:
             _expected.pop(parameter, None)  # another thread may have been here
-        elif parameter.raw.grad is not None:
-            if any(id(p) in held for p in nn.Module.parameters(module)):
+        elif any(id(p) in held for p in nn.Module.parameters(module)):
+            # only now: of another network, a backward pass in another thread may just be setting
+            # it, and it lets Python run meanwhile
+            if parameter.raw.grad is not None:
                 forgotten[parameter] = expected
     for expected in forgotten.values():
         expected.left_out += 1

@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+# looked up once: it is asked at every read of a value
+_current_level = torch._C._functorch.maybe_current_level
+
+
 class Evaluated(Protocol):
     """What is evaluated: a callable that reads one tensor, `raw`."""
 
@@ -90,7 +94,10 @@ class _Entry:
 
 def _version(raw: Tensor) -> int:
     """Changes with every in-place change of a tensor."""
-    return 0 if raw.is_inference() else raw._version
+    try:
+        return raw._version
+    except RuntimeError:  # an inference tensor has none
+        return 0
 
 
 def _memory(raw: Tensor) -> tuple[object, ...]:
@@ -119,11 +126,7 @@ class _Backward:
 
 def transform_level() -> int:
     """How many `torch.func` transforms are in progress: a value must not leave the one it is in."""
-    return 0 if torch.compiler.is_compiling() else _level()
-
-
-def _level() -> int:
-    return torch._C._functorch.maybe_current_level() or 0
+    return 0 if torch.compiler.is_compiling() else _current_level() or 0
 
 
 def _exporting() -> bool:
@@ -164,7 +167,7 @@ class Scope:
             if parameter not in known:
                 known[parameter] = parameter()
             return known[parameter]
-        if self.level != _level():
+        if self.level != (_current_level() or 0):
             return parameter()
         raw = parameter.raw
         entry = self.values.get(parameter)

@@ -1,6 +1,6 @@
 """Measures what training neuron parameters costs, and prints the tables.
 
-python -m tests.benchmarks                         # all, an hour
+python -m tests.benchmarks                         # all, a quarter of an hour
 python -m tests.benchmarks steps loops             # some
 python -m tests.benchmarks --device cuda steps kernels
 python -m tests.benchmarks --write                 # all, into docs/cost.md and docs/images
@@ -54,6 +54,7 @@ def _picture(results: dict[str, list[tuple[int, Timings]]]) -> str:
 # name on the command line -> (heading, what it is, measure)
 SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
     "steps": ("Training steps", measures.training_steps),
+    "profile": ("Where the difference comes from", measures.profile),
     "loops": ("A time loop of your own", measures.loops),
     "scale": ("Scale", scale_with_picture),
     "once": ("Paid once", measures.once),

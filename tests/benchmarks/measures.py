@@ -13,13 +13,24 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from neuroparam import ExpScaledLog, cached, make_trainable
+from neuroparam.attachment import NeuronParameter, attached
 from neuroparam.guard import _verify
-from tests.benchmarks.networks import LIBRARIES, Library, arms, inputs, training_step, tutorial_arms
+from neuroparam.scope import evaluate
+from tests.benchmarks.networks import (
+    LIBRARIES,
+    REFERENCES,
+    Library,
+    arms,
+    inputs,
+    training_step,
+    tutorial_arms,
+)
 from tests.benchmarks.timing import Ratio, Step, Timings, interleaved, timed
 
 
@@ -65,11 +76,11 @@ def training_steps(options: Options) -> Table:
     timings = interleaved(tutorial_arms(options.device), options.rounds)
     rows.append(_row("Norse, the tutorial", "32", "256", "nn.Parameters", timings, 1.03))
     for steps in (100, 1000):
-        for library, described in LIBRARIES.items():
+        for name, library in (*LIBRARIES.items(), *REFERENCES.items()):
             timings = interleaved(arms(library, steps, 64, options.device), options.rounds)
-            # against a way of its own where the library has one
-            goal = 1.05 if library == "Norse" else 1.0
-            rows.append(_row(library, str(steps), "64", described.raw, timings, goal))
+            # 1 against a way of its own, where the library has one
+            goal = 1.0 if library is LIBRARIES.get(name) and name != "Norse" else 1.05
+            rows.append(_row(name, str(steps), "64", library.raw, timings, goal))
     return Table(_COLUMNS, rows)
 
 
@@ -79,6 +90,53 @@ def _row(
     ratio = timings.ratio("attached", "raw")
     ms = (_ms(timings.median("raw")), _ms(timings.median("attached")))
     return (name, steps, batch, raw, *ms, str(ratio), f"{goal:g}", _verdict(ratio, goal))
+
+
+class Reader(nn.Module):
+    """Reads its time constant as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.ones(100))
+
+    def forward(self, count: int) -> Tensor:
+        for _ in range(count):
+            self.tau  # noqa: B018
+        return self.tau.sum()
+
+
+def profile(options: Options) -> Table:
+    """Where the difference comes from, T 100: reads of values, and the maps themselves."""
+    count = 20_000
+    raw, read = Reader(), make_trainable(Reader(), {"tau": ExpScaledLog()})
+    for reader in (raw, read):
+        reader(1).backward()
+        reader(1)
+    timings = interleaved({"raw": partial(raw, count), "read": partial(read, count)}, 20, 0.0)
+    a_read = (timings.median("read") - timings.median("raw")) / count
+    rows = []
+    x = inputs(100, 64, options.device)
+    for name, library in LIBRARIES.items():
+        layer = library.layer(raw=False).to(options.device)
+        layer(x).sum().backward()
+        with patch("neuroparam.attachment.evaluate", side_effect=evaluate) as counted:
+            layer(x)
+        parameters = [a.parameter for a in attached(layer)]
+
+        def maps(parameters: list[NeuronParameter] = parameters) -> None:
+            torch.stack([parameter().sum() for parameter in parameters]).sum().backward()
+
+        both = interleaved({"maps": maps}, options.rounds).median("maps")
+        reads = counted.call_count
+        rows.append((name, str(reads), _ms(reads * a_read), str(len(parameters)), _ms(both)))
+    columns = (
+        "network",
+        "reads in a forward",
+        f"their cost, ms ({1e6 * a_read:.2f} us each)",
+        "maps",
+        "forward and backward of the maps, ms",
+    )
+    return Table(columns, rows)
 
 
 # ---------------------------------------------------------------------------- a loop outside
@@ -327,7 +385,7 @@ def compiled(options: Options) -> Table:
 def kernels(options: Options) -> Table:
     """Kernels launched in one training step on a GPU."""
     rows = []
-    for library in LIBRARIES:
+    for name, library in LIBRARIES.items():
         counts = []
         for step in arms(library, 100, 64, options.device).values():
             step(), step()
@@ -336,5 +394,5 @@ def kernels(options: Options) -> Table:
                 torch.cuda.synchronize()
             counts.append(sum(event.count for event in seen.key_averages()))
         raw, attached = counts
-        rows.append((library, str(raw), str(attached), str(attached - raw)))
+        rows.append((name, str(raw), str(attached), str(attached - raw)))
     return Table(("library", "raw", "attached", "difference"), rows)
