@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from neuroparam import (
     BoundedSigmoid,
@@ -332,6 +333,33 @@ def test_an_optimizer_of_another_network_says_nothing() -> None:
     for _ in range(3):
         (loss(module) + other(torch.ones(3)).sum()).backward()
         optimizer.step()
+
+
+class Gradients(TorchFunctionMode):
+    """Notes whose gradient is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[object] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function == Tensor.grad.__get__:
+            self.seen.append(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_looks_at_no_gradient_of_another_network() -> None:
+    """A backward pass in another thread may be setting it, without holding Python's lock."""
+    module, other = network(PLAIN), network(PLAIN)
+    loss(other).backward()
+    loss(module).backward()
+    optimizer = torch.optim.SGD(nn.Module.parameters(module), lr=1e-3)
+    assert waited_for(other)
+    with Gradients() as gradients:
+        optimizer.step()
+    assert gradients.seen  # those of its own
+    others = {id(p) for p in nn.Module.parameters(other)}
+    assert not [seen for seen in gradients.seen if id(seen) in others]
 
 
 def test_nothing_is_kept_of_networks_that_are_gone() -> None:
