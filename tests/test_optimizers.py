@@ -325,6 +325,7 @@ def test_no_warning_for_what_is_not_meant_to_train() -> None:
         for _ in range(3):
             (module(spikes()).sum() + other(torch.ones(3)).sum()).backward()
             optimizer.step()
+    assert all(raw.grad is None for raw in neuron_parameters(module))
 
 
 def test_an_optimizer_of_another_network_says_nothing() -> None:
@@ -333,6 +334,7 @@ def test_an_optimizer_of_another_network_says_nothing() -> None:
     for _ in range(3):
         (loss(module) + other(torch.ones(3)).sum()).backward()
         optimizer.step()
+    assert waited_for(module)  # it may still be built
 
 
 class Gradients(TorchFunctionMode):
