@@ -115,6 +115,7 @@ def refuse_unfit(
     for name, part in parts.items():
         if name not in leave:
             expected |= _own_keys(part, f"{prefix}{name}." if name else prefix)
+    replaced: list[str] = []  # keys that begin so give way to a plain module's value
     for found in attached(module, every_path=True):
         mine = prefix + _prefix(found.path, found.name)
         if f"{mine}original" in state_dict:
@@ -127,8 +128,9 @@ def refuse_unfit(
                     f"the checkpoint does not fit this {type(module).__name__}, and nothing of "
                     f"it was loaded: {error}"
                 ) from None
-            expected = {k: v for k, v in expected.items() if not k.startswith(mine)}
+            replaced.append(mine)
             expected[prefix + found.path] = None
+    expected = {k: v for k, v in expected.items() if not k.startswith(tuple(replaced))}
     missing = unexpected = []
     if _strict():
         missing = [key for key in expected if key not in state_dict]
