@@ -382,14 +382,15 @@ def _value_property(name: str) -> property:
 
     def get(module: nn.Module) -> Any:
         parametrizations = module._modules.get("parametrizations")
-        if parametrizations is None or name not in parametrizations._modules:
+        parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
+        if parameter is None:
             if name in module.__dict__:
                 return module.__dict__[name]
             # Python goes on to __getattr__, which finds parameters and buffers
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
-        parameter: Any = parametrizations._modules[name]
         if isinstance(parameter, NeuronParameter):
-            return evaluate(parameter)
+            raw: Any = parameter._parameters["original"]  # a call less than `parameter.raw`
+            return evaluate(parameter, raw)
         return parameter()  # another library's parametrization on the same module
 
     def set_(module: nn.Module, value: Any) -> None:

@@ -28,15 +28,13 @@ __all__ = [
 ]
 
 
-# looked up once: it is asked at every read of a value
+# looked up once: both are asked at every read of a value
 _current_level = torch._C._functorch.maybe_current_level
+_is_compiling = torch.compiler.is_compiling
 
 
 class Evaluated(Protocol):
-    """What is evaluated: a callable that reads one tensor, `raw`."""
-
-    @property
-    def raw(self) -> Tensor: ...
+    """What is evaluated: a callable that reads one raw tensor."""
 
     def __call__(self) -> Tensor: ...
 
@@ -61,15 +59,28 @@ register_optimizer_step_post_hook(_steps)
 class _Entry:
     """A value, and what tells whether it is still good."""
 
-    __slots__ = ("__weakref__", "memory", "parameter", "raw", "step", "used_up", "value", "version")
+    __slots__ = (
+        "__weakref__",
+        "memory",
+        "pointer",
+        "quick",
+        "raw",
+        "step",
+        "used_up",
+        "value",
+        "version",
+    )
 
-    def __init__(self, parameter: Evaluated, raw: Tensor, value: Tensor):
-        self.parameter = parameter
+    def __init__(self, raw: Tensor, value: Tensor):
         self.raw = raw
         self.value = value
         self.version = _version(raw)
         self.memory = _memory(raw)
         self.step = _steps.last
+        self.pointer = self.memory[-1]
+        # whether `evaluate` can tell by itself that the value is good: with a graph it serves
+        # in every gradient mode
+        self.quick = value.requires_grad and self.pointer != 0 and not raw.is_inference()
         # set by a backward pass: the graph behind the value is gone then
         self.used_up = False
 
@@ -112,15 +123,16 @@ def _memory(raw: Tensor) -> tuple[object, ...]:
 class _Backward:
     """A hook on a value: a backward pass has come through."""
 
-    def __init__(self, entry: _Entry):
+    def __init__(self, entry: _Entry, parameter: Evaluated):
         # not the entry, which holds the value that holds this hook
         self._entry = weakref.ref(entry)
-        self._parameter = entry.parameter
+        self._parameter = parameter
 
     def __call__(self, gradient: Tensor | None) -> None:
         entry = self._entry()
         if entry is not None:
             entry.used_up = True
+            entry.quick = False
         self._parameter.received(gradient)
 
 
@@ -141,21 +153,22 @@ class Scope:
         self.root = root
         self.grad_enabled = torch.is_grad_enabled()
         self.level = transform_level()
-        self.values: dict[Evaluated, _Entry] = {}
         self.exporting = _exporting()
+        self.values: dict[Evaluated, _Entry] = {}
         self.traced: dict[Evaluated, Tensor] = {}
         self.exported: dict[Evaluated, Tensor] = {}
         self.frame: FrameType | None = None
         self.lasting = root is None
         if around is not None:
-            self.values = around.values
+            if not self.exporting:  # else the values are numbers to the graph that is made
+                self.values = around.values
             self.lasting = around.lasting
             self.grad_enabled = self.grad_enabled or around.grad_enabled
             if not self.lasting:
                 self.traced = around.traced
                 self.exported = around.exported
 
-    def evaluate(self, parameter: Evaluated) -> Tensor:
+    def evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             # compiled code cannot ask whether a value is still good: it need not within one
             # forward, where nothing changes a parameter, but a `cached()` block is longer
@@ -169,7 +182,6 @@ class Scope:
             return known[parameter]
         if self.level != (_current_level() or 0):
             return parameter()
-        raw = parameter.raw
         entry = self.values.get(parameter)
         if entry is not None and (
             entry.valid(raw) if self.lasting else entry.valid_in_forward(raw)
@@ -178,9 +190,9 @@ class Scope:
         # with the gradient mode of the forward, though the first read may be under no_grad
         with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
             value = parameter()
-        entry = self.values[parameter] = _Entry(parameter, raw, value)
+        entry = self.values[parameter] = _Entry(raw, value)
         if value.requires_grad:
-            value.register_hook(_Backward(entry))
+            value.register_hook(_Backward(entry, parameter))
         return value
 
 
@@ -202,10 +214,34 @@ def _open_scopes() -> list[Scope]:
     return scopes
 
 
-def evaluate(parameter: Evaluated) -> Tensor:
-    """The value of a parameter: from the scope of this thread, or computed now."""
+def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
+    """The value of a parameter: from the scope of this thread, or computed now.
+
+    Args:
+        parameter: what is evaluated.
+        raw: the tensor that it reads at present.
+    """
+    # This runs at every read, in every time step. What nearly always holds is asked here, in one
+    # function and at about the cost of reading an nn.Parameter; `Scope.evaluate` knows the rest.
+    if not _is_compiling():
+        scopes = _active.scopes
+        if not scopes:
+            return parameter()
+        scope = scopes[-1]
+        entry = scope.values.get(parameter)
+        if (
+            entry is not None
+            and entry.quick
+            and entry.raw is raw
+            and entry.version == raw._version
+            and scope.level == (_current_level() or 0)
+            and not (
+                scope.lasting and (entry.step is not _steps.last or entry.pointer != raw.data_ptr())
+            )
+        ):
+            return entry.value
     scopes = _open_scopes()
-    return scopes[-1].evaluate(parameter) if scopes else parameter()
+    return scopes[-1].evaluate(parameter, raw) if scopes else parameter()
 
 
 def open_scope(root: nn.Module, frame: FrameType | None = None) -> None:

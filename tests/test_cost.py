@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from types import FrameType
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neuroparam import ExpScaledLog, cached, make_trainable
 from neuroparam.attachment import attached
 from tests.benchmarks.networks import LIBRARIES, inputs
 
@@ -119,6 +124,45 @@ def test_no_forward_waits_for_a_number(library: str) -> None:
     raw, layer = warm(library, raw=True), warm(library, raw=False)
     x = inputs(SHORT, 4, "cpu")
     assert reads(lambda: layer(x)) <= reads(lambda: raw(x))
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.ones(3))
+
+    def forward(self, count: int) -> Tensor:
+        for _ in range(count):
+            self.tau  # noqa: B018
+        return self.tau
+
+
+def calls(forward: Callable[[], object]) -> int:
+    """How many python functions of this library a forward calls."""
+    count = 0
+
+    def called(frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        module = frame.f_globals.get("__name__", "")
+        count += event == "call" and module.partition(".")[0] == "neuroparam"
+
+    sys.setprofile(called)
+    try:
+        forward()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("scope", [nullcontext, cached])
+def test_a_read_after_the_first_is_two_calls(scope: Callable) -> None:
+    """The property and what looks the value up, in the forward and in `cached()` alike."""
+    reader = make_trainable(Reader(), {"tau": ExpScaledLog()})
+    reader(1).sum().backward()
+    with scope():
+        reader(1)  # the first after a backward looks at what came
+        few, many = (calls(partial(reader, count)) for count in (SHORT, LONG))
+    assert many - few == 2 * (LONG - SHORT)
 
 
 def test_reads_are_counted() -> None:

@@ -20,9 +20,29 @@ from neuroparam.libraries.rules import (
 )
 from neuroparam.parametrizations import Parametrization, Softplus
 from neuroparam.quantities import Quantity
+from neuroparam.scope import transform_level
 from neuroparam.units import Steps
 
 __all__ = ["SPIKINGJELLY"]
+
+
+class _Spike(torch.autograd.Function):
+    """A surrogate function of SpikingJelly: the Heaviside step, and its `backward`.
+
+    SpikingJelly's own functions have a `setup_context`, for which torch binds the arguments to
+    the signature at every call. That takes as long as the arithmetic of a small layer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Any) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.function, ctx.constants = function, function._sg_params
+        return (x >= 0).to(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return ctx.function.backward(gradient, x, **ctx.constants), None
 
 
 class _Surrogate:
@@ -34,10 +54,21 @@ class _Surrogate:
     """
 
     def __init__(self, function: Any):
+        kind = type(function)
         self._function = function
+        # not one that overrides what its base makes of a step and a backward
+        self._is_step = (
+            kind.__module__ == "spikingjelly.activation_based.surrogate"
+            and "backward" in vars(kind)
+            and "forward" not in vars(kind)
+        )
 
     def __call__(self, x: Tensor) -> Any:
-        return self._function(x)
+        if not self._is_step or not self._function.spiking:
+            return self._function(x)
+        if torch.compiler.is_compiling() or transform_level():
+            return self._function(x)  # they need `setup_context`
+        return _Spike.apply(x, self._function)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_function"], name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import logging
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -33,6 +34,7 @@ def scale_with_picture(options: Options) -> str:
 
 
 def _picture(results: dict[str, list[tuple[int, Timings]]]) -> str:
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # each font it lacks
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots(1, len(GROWING), sharey=True)
     for growing, ax in zip(GROWING, axes, strict=True):

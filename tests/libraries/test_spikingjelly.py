@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -91,6 +92,56 @@ def test_what_a_node_reads_of_its_surrogate_is_still_there() -> None:
     node.surrogate_function = surrogate.ATan()
     assert node.surrogate_function.alpha == 2.0
     assert isinstance(make_fixed(node).surrogate_function, surrogate.ATan)
+
+
+SURROGATES = [
+    kind
+    for _, kind in inspect.getmembers(surrogate, inspect.isclass)
+    if issubclass(kind, surrogate.SurrogateFunctionBase)
+    and kind.__module__ == surrogate.__name__
+    and kind is not surrogate.SurrogateFunctionBase
+]
+
+
+@pytest.mark.parametrize("spiking", [True, False])
+@pytest.mark.parametrize("kind", SURROGATES)
+def test_a_wrapped_surrogate_computes_what_it_computes_by_itself(kind, spiking: bool) -> None:
+    """To the last bit, on both sides of its kinks: spikes, gradients, and their gradients."""
+    needed = {surrogate.MultiLevelSpikeCount: {"max_spike_count": 2}}
+    function = kind(**needed.get(kind, {}))
+    function.spiking = spiking
+    node = make_trainable(neuron.LIFNode(surrogate_function=function), "tau")
+    v = torch.cat([torch.linspace(-3.0, 3.0, 49), torch.tensor([-0.0, 1e-8])]).double()
+    if kind is surrogate.PoissonPass:
+        v = v.abs() / 3.0  # takes probabilities
+
+    def computed(by) -> list[Tensor | None]:
+        torch.manual_seed(0)  # PoissonPass draws
+        inputs = v.clone().requires_grad_()
+        output = by(inputs)
+        (first,) = torch.autograd.grad((output * v).sum(), inputs, create_graph=True)
+        if not first.requires_grad:
+            return [output, first]
+        return [output, first, *torch.autograd.grad(first.sum(), inputs, allow_unused=True)]
+
+    try:
+        expected = computed(function)
+    except NotImplementedError as error:  # SpikingJelly has no primitive function of its SuperSpike
+        with pytest.raises(type(error)):
+            computed(node.surrogate_function)
+        return
+    for got, wanted in zip(computed(node.surrogate_function), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0.0, atol=0.0, equal_nan=True)
+
+
+def test_spikes_take_no_signature_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = make_trainable(neuron.LIFNode(step_mode="m"), "tau")
+    run(node, x())
+    calls = []
+    plain = inspect.signature
+    monkeypatch.setattr(inspect, "signature", lambda *a, **k: calls.append(a) or plain(*a, **k))
+    run(node, x())
+    assert calls == []
 
 
 def test_the_surrogate_that_all_nodes_share_cannot_be_attached() -> None:
