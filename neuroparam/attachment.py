@@ -493,12 +493,14 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
     if existing is not None:
         return existing
 
+    set_plainly = plain.__setattr__  # libraries assign their states at every step
+
     def __setattr__(self: nn.Module, name: str, value: Any) -> None:  # noqa: N807
         if name in names and isinstance(value, (nn.Module, nn.Buffer)):
             # torch would register it beside the value, which would go on being read
             object.__setattr__(self, name, value)
         else:
-            plain.__setattr__(self, name, value)
+            set_plainly(self, name, value)
 
     def register_parameter(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
         parameter = _parametrizations(self).get(name)

@@ -14,7 +14,7 @@ import sinabs.layers as sl
 import snntorch as snn
 import torch
 from rockpool.nn.modules import LIFTorch
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 from neuroparam import make_trainable
@@ -112,22 +112,6 @@ def spikingjelly_steps(node: nn.Module, x: Tensor) -> Tensor:
     return torch.stack([node(part) for part in x])
 
 
-class Sigmoid:
-    """A surrogate function of the user's, for which SpikingJelly has no fused operator."""
-
-    def __init__(self) -> None:
-        self.function = surrogate.Sigmoid()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
-def spikingjelly_composed(trained: bool) -> nn.Module:
-    """The raw arm trains nothing: SpikingJelly has no way to do so with such a function."""
-    function = Sigmoid() if trained else surrogate.Sigmoid()
-    return neuron.LIFNode(tau=2.0, step_mode="m", surrogate_function=function)
-
-
 def sinabs_over_time(layer: nn.Module, x: Tensor) -> Tensor:
     layer.reset_states()
     return layer(x.transpose(0, 1)).transpose(0, 1)
@@ -194,17 +178,6 @@ LIBRARIES = {
         ("tau_mem", "tau_syn", "threshold"),
         "its own tau_mem, tau_syn, threshold",
     ),
-}
-
-
-# not against a way of the library's own, but to tell where a difference comes from
-REFERENCES = {
-    "SpikingJelly": Library(
-        spikingjelly_composed,
-        spikingjelly_over_time,
-        ("tau",),
-        "LIFNode with a surrogate function of the user's, tau fixed",
-    )
 }
 
 
