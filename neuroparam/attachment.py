@@ -203,6 +203,16 @@ class NeuronParameter(parametrize.ParametrizationList):
             raise AssignmentError(self.path, value, "its right_inverse is not finite there")
         return raw
 
+    def raw_of_entry(self, entry: object) -> Tensor:
+        """The raw tensor for what the checkpoint of a plain module holds, in any precision.
+
+        It is where the checkpoint is: the module may still be on the meta device.
+
+        Raises:
+            AssignmentError, OutOfDomainError: as `raw_of`.
+        """
+        return self.raw_of(entry.to(self.raw.dtype) if isinstance(entry, Tensor) else entry)
+
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object."""
         if _called_by_functional_call():
@@ -517,9 +527,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
             raw_key = f"{prefix}parametrizations.{name}.original"
             if isinstance(parameter, NeuronParameter) and raw_key not in state_dict:
                 if prefix + name in state_dict:
-                    # where the checkpoint is: the module may still be on the meta device
-                    value = state_dict.pop(prefix + name).to(parameter.raw.dtype)
-                    state_dict[raw_key] = parameter.raw_of(value)
+                    state_dict[raw_key] = parameter.raw_of_entry(state_dict.pop(prefix + name))
                     for index in range(len(parameter)):
                         key = f"{prefix}parametrizations.{name}.{index}"
                         parameter[index].state_dict(destination=state_dict, prefix=f"{key}.")

@@ -120,9 +120,9 @@ def refuse_unfit(
         mine = prefix + _prefix(found.path, found.name)
         if f"{mine}original" in state_dict:
             found.parameter.check_state(state_dict, mine)
-        elif (value := state_dict.get(prefix + found.path)) is not None:
+        elif prefix + found.path in state_dict:
             try:
-                found.parameter.raw_of(value.to(found.parameter.raw.dtype))
+                found.parameter.raw_of_entry(state_dict[prefix + found.path])
             except AssignmentError as error:
                 raise CheckpointError(
                     f"the checkpoint does not fit this {type(module).__name__}, and nothing of "

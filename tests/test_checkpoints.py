@@ -235,6 +235,8 @@ def test_plain_values_out_of_domain_are_refused(name: str, place: str) -> None:
     for wrong in (-1.0, 0.0, math.nan, math.inf):
         _refused(module, state | {path: torch.full_like(state[path], wrong)}, "outside the domain")
     _refused(module, state | {path: torch.ones(7)}, r"its shape is")
+    for entry in (None, "ten", [10.0]):
+        _refused(module, state | {path: entry}, "it takes a number or a tensor")
 
 
 @pytest.mark.parametrize("name", STORAGES)
