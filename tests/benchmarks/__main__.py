@@ -1,6 +1,6 @@
 """Measures what training neuron parameters costs, and prints the tables.
 
-python -m tests.benchmarks                         # all, a quarter of an hour
+python -m tests.benchmarks                         # all, about 25 minutes
 python -m tests.benchmarks steps loops             # some
 python -m tests.benchmarks --device cuda steps kernels
 python -m tests.benchmarks --write                 # all, into docs/cost.md and docs/images
@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tests.benchmarks import measures
-from tests.benchmarks.measures import GROWING, Options
+from tests.benchmarks.measures import GROWING, Options, slope
 from tests.benchmarks.timing import Timings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -40,16 +40,18 @@ def _picture(results: dict[str, list[tuple[int, Timings]]]) -> str:
     for growing, ax in zip(GROWING, axes, strict=True):
         sizes = [size for size, _ in results[growing]]
         for arm, style in (("raw", "o-"), ("attached", "x--")):
-            points = [1e3 * t.median(arm) for _, t in results[growing]]
-            ax.loglog(sizes, points, style, label=arm, linewidth=1, markersize=4)
+            seconds = [t.median(arm) for _, t in results[growing]]
+            label = f"{arm}, slope {slope(list(zip(sizes, seconds, strict=True))):.1f}"
+            points = [1e3 * s for s in seconds]
+            ax.loglog(sizes, points, style, label=label, linewidth=1, markersize=4)
         ax.set(xlabel=growing)
         ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize="x-small", loc="upper left")
     axes[0].set(ylabel="training step, ms")
-    axes[0].legend(frameon=False, fontsize="small")
     figure.savefig(DOCS / "images" / "cost-scale.png", dpi=200)
     return (
-        "![Time of a training step against the number of neurons, time steps and layers; both "
-        "arms lie on one line](images/cost-scale.png)"
+        "![Time of a training step against the number of neurons, time steps and layers, raw and "
+        "attached: the lines are parallel, or meet](images/cost-scale.png)"
     )
 
 
