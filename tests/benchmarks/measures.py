@@ -55,7 +55,8 @@ class Table:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}"
+    ms = 1e3 * seconds
+    return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.3g}"
 
 
 def _verdict(ratio: Ratio, goal: float) -> str:
@@ -69,14 +70,12 @@ def _verdict(ratio: Ratio, goal: float) -> str:
 
 _COLUMNS = (
     "network",
-    "T",
-    "batch",
     "raw is",
+    "T, batch",
     "raw, ms",
     "attached, ms",
     "attached over raw",
     "goal",
-    "",
     "raw over raw",
 )
 
@@ -108,14 +107,12 @@ def _row(
     ratio = timings.ratio("attached", "raw")
     return (
         name,
-        str(steps),
-        str(batch),
         raw,
+        f"{steps}, {batch}",
         _ms(timings.median("raw")),
         _ms(timings.median("attached")),
         str(ratio),
-        f"{goal:g}",
-        _verdict(ratio, goal),
+        f"{goal:g}: {_verdict(ratio, goal)}",
         str(timings.ratio("again", "raw")),
     )
 
