@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuroparam import ExpScaledLog, cached, make_trainable
 from neuroparam.attachment import attached
+from tests.benchmarks.measures import Reader
 from tests.benchmarks.networks import LIBRARIES, inputs
 
 every_library = pytest.mark.parametrize("library", LIBRARIES)
@@ -126,17 +127,6 @@ def test_no_forward_waits_for_a_number(library: str) -> None:
     assert reads(lambda: layer(x)) <= reads(lambda: raw(x))
 
 
-class Reader(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tau = nn.Parameter(torch.ones(3))
-
-    def forward(self, count: int) -> Tensor:
-        for _ in range(count):
-            self.tau  # noqa: B018
-        return self.tau
-
-
 def calls(forward: Callable[[], object]) -> int:
     """How many python functions of this library a forward calls."""
     count = 0
@@ -158,7 +148,7 @@ def calls(forward: Callable[[], object]) -> int:
 def test_a_read_after_the_first_is_two_calls(scope: Callable) -> None:
     """The property and what looks the value up, in the forward and in `cached()` alike."""
     reader = make_trainable(Reader(), {"tau": ExpScaledLog()})
-    reader(1).sum().backward()
+    reader(1).backward()
     with scope():
         reader(1)  # the first after a backward looks at what came
         few, many = (calls(partial(reader, count)) for count in (SHORT, LONG))
