@@ -45,6 +45,17 @@ class _Spike(torch.autograd.Function):
         return ctx.function.backward(gradient, x, **ctx.constants), None
 
 
+def _is_step(function: Any) -> bool:
+    """Whether a surrogate computes what `_Spike` does: one that leaves that to its base."""
+    kind = type(function)
+    return bool(
+        kind.__module__ == "spikingjelly.activation_based.surrogate"
+        and "backward" in vars(kind)
+        and "forward" not in vars(kind)
+        and function.spiking
+    )
+
+
 class _Surrogate:
     """A surrogate function that SpikingJelly does not recognise as one of its own.
 
@@ -54,21 +65,14 @@ class _Surrogate:
     """
 
     def __init__(self, function: Any):
-        kind = type(function)
         self._function = function
-        # not one that overrides what its base makes of a step and a backward
-        self._is_step = (
-            kind.__module__ == "spikingjelly.activation_based.surrogate"
-            and "backward" in vars(kind)
-            and "forward" not in vars(kind)
-        )
 
     def __call__(self, x: Tensor) -> Any:
-        if not self._is_step or not self._function.spiking:
-            return self._function(x)
         if torch.compiler.is_compiling() or transform_level():
             return self._function(x)  # they need `setup_context`
-        return _Spike.apply(x, self._function)
+        if _is_step(self._function):
+            return _Spike.apply(x, self._function)
+        return self._function(x)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_function"], name)
