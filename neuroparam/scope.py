@@ -62,7 +62,6 @@ class _Entry:
     __slots__ = (
         "__weakref__",
         "memory",
-        "pointer",
         "quick",
         "raw",
         "step",
@@ -77,10 +76,9 @@ class _Entry:
         self.version = _version(raw)
         self.memory = _memory(raw)
         self.step = _steps.last
-        self.pointer = self.memory[-1]
         # whether `evaluate` can tell by itself that the value is good: with a graph it serves
         # in every gradient mode
-        self.quick = value.requires_grad and self.pointer != 0 and not raw.is_inference()
+        self.quick = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
         # set by a backward pass: the graph behind the value is gone then
         self.used_up = False
 
@@ -153,8 +151,8 @@ class Scope:
         self.root = root
         self.grad_enabled = torch.is_grad_enabled()
         self.level = transform_level()
-        self.exporting = _exporting()
         self.values: dict[Evaluated, _Entry] = {}
+        self.exporting = _exporting()
         self.traced: dict[Evaluated, Tensor] = {}
         self.exported: dict[Evaluated, Tensor] = {}
         self.frame: FrameType | None = None
@@ -236,7 +234,8 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
             and entry.version == raw._version
             and scope.level == (_current_level() or 0)
             and not (
-                scope.lasting and (entry.step is not _steps.last or entry.pointer != raw.data_ptr())
+                scope.lasting
+                and (entry.step is not _steps.last or entry.memory[-1] != raw.data_ptr())
             )
         ):
             return entry.value

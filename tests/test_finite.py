@@ -66,6 +66,7 @@ def test_weights_alone_are_no_business_of_ours() -> None:
     for weight in weights:
         weight.grad = torch.full_like(weight, float("nan"))
     torch.optim.SGD(weights, lr=0.1).step()
+    assert all(weight.isnan().all() for weight in weights)
 
 
 def test_neither_is_what_has_been_fixed() -> None:

@@ -68,9 +68,8 @@ class _Surrogate:
         self._function = function
 
     def __call__(self, x: Tensor) -> Any:
-        if torch.compiler.is_compiling() or transform_level():
-            return self._function(x)  # they need `setup_context`
-        if _is_step(self._function):
+        needs_context = torch.compiler.is_compiling() or transform_level()
+        if not needs_context and _is_step(self._function):
             return _Spike.apply(x, self._function)
         return self._function(x)
 

@@ -214,7 +214,7 @@ def tutorial_arms(device: str) -> dict[str, Step]:
     images = torch.rand(256, 784, device=device)
     labels = torch.randint(10, (256,), device=device)
     made: dict[str, Step] = {}
-    for name, arm in (("raw", "raw"), ("attached", "reparametrised"), ("fixed", "fixed")):
+    for name, arm in (("raw", "raw"), ("attached", "reparametrised")):
         values = torch.full((100,), 100.0, device=device), torch.full((100,), 0.5, device=device)
         network = mnist.build(arm, 0, 784, *values).to(device)
         optimizer = mnist.optimizer_for(network, arm, 2e-3, 2e-3)
