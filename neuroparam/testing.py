@@ -36,7 +36,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neuroparam.parametrizations import BoundedSigmoid, ExpScaledLog, Parametrization, Softplus
+from neuroparam._maps.base import Parametrization
+from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
+from neuroparam._maps.exp_scaled_log import ExpScaledLog
+from neuroparam._maps.softplus import Softplus
 
 try:
     from hypothesis import strategies as st

@@ -30,10 +30,9 @@ from neuroparam import (
     summary,
     values,
 )
-from neuroparam.attachment import attached
-from neuroparam.sharding import whole
 from tests.libraries.cases import Case, N, spikes
 from tests.subjects import NORSE, PLAIN, ROCKPOOL, SIX, THREE, Network, network, paths
+from tests.support.inside import attached, whole
 
 # fully_shard of torch 2.6 trains on GPUs alone
 SHARDS = hasattr(torch.cpu.Stream, "record_event")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from neuroparam.attachment import NeuronParameter
+from tests.support.inside import NeuronParameter
 
 
 class Smooth(nn.Module):
@@ -159,7 +159,7 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         state[f"{name}: class"] = type(part)
         for key, value in part.__dict__.items():
-            if isinstance(part, NeuronParameter) and key == "read":
+            if isinstance(part, NeuronParameter) and key == "raw_seen":
                 continue  # what the last forward has read, for the guard to know
             state[f"{name}.{key}"] = copy.copy(value) if isinstance(value, (dict, set)) else value
         plain = {k: v for k, v in part.__dict__.items() if isinstance(v, Tensor)}

@@ -50,13 +50,11 @@ from neuroparam import (
     summary,
     values,
 )
-from neuroparam.attachment import attached as places
-from neuroparam.given import number
-from neuroparam.names import matches
 from neuroparam.plot import distributions
-from neuroparam.scope import _active
 from neuroparam.units import Above, Bitshift
 from tests.modules import Doubled, FromRecord, Pair, Smooth, assert_unchanged, snapshot
+from tests.support.inside import as_real, matches, once
+from tests.support.inside import attached as places
 
 # ------------------------------------------------------------------------------- what is called
 
@@ -1062,7 +1060,7 @@ def around() -> dict[str, object]:
         "default device": torch.get_default_device(),
         "gradients": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
-        "open scopes": len(_active.scopes),
+        "open scopes": len(once.active.scopes),
     }
 
 
@@ -1237,7 +1235,7 @@ def test_junk_for_make_trainable(data: st.DataObject, build: Callable[[], nn.Mod
         by_path = any(isinstance(name, str) and matches(place.path, name) for name in listed)
         quantity = None if by_path else place.quantity
         value = values(module, quantity, dt=dt)[place.path]
-        asked = number(init)
+        asked = as_real(init)
         if asked is not None:
             torch.testing.assert_close(
                 value.double(), torch.full_like(value, asked).double(), rtol=1e-3, atol=1e-6
@@ -1254,7 +1252,7 @@ def test_junk_for_an_assignment(value: Any) -> None:
     if not succeeds(lambda: assign(module, value), module):
         return
     assert_valid(module)
-    wanted = value if isinstance(value, Tensor) else torch.tensor(number(value))
+    wanted = value if isinstance(value, Tensor) else torch.tensor(as_real(value))
     torch.testing.assert_close(
         module[0].p.tau.detach().double(),
         wanted.detach().double().expand(3),
@@ -1302,8 +1300,8 @@ def test_junk_for_looking_and_fixing(value: Any) -> None:
     if succeeds(lambda: values(module, value), module):
         assert value is None or isinstance(value, Quantity)
     if succeeds(lambda: values(module, dt=value), module):
-        assert value is None or number(value) > 0
+        assert value is None or as_real(value) > 0
     if succeeds(lambda: param_groups(module, 1e-3, neuron_weight_decay=value), module):
-        assert number(value) >= 0
+        assert as_real(value) >= 0
     if succeeds(lambda: make_fixed(module, value), module):
         assert len(values(module)) < 2

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuroparam import ExpScaledLog, cached, make_trainable
-from neuroparam.attachment import attached
 from tests.benchmarks.measures import Reader
 from tests.benchmarks.networks import LIBRARIES, inputs
+from tests.support.inside import attached
 
 every_library = pytest.mark.parametrize("library", LIBRARIES)
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from neuroparam import ExpScaledLog, make_fixed, make_trainable, neuron_parameters, values
-from neuroparam.attachment import is_attached
 from tests.libraries.cases import Case, spikes
 from tests.subjects import SIX, SNNTORCH, Network, network, paths
+from tests.support.inside import is_attached
 
 every_network = pytest.mark.parametrize("case", SIX, ids=str)
 after_a_forward = pytest.mark.parametrize("forward", [False, True], ids=["fresh", "run"])

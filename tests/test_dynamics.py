@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from neuroparam import ExpScaledLog, Quantity, errors, make_fixed, make_trainable, values
-from neuroparam.attachment import Attached, attached
 from neuroparam.testing import (
     gradients,
     raw_values,
@@ -25,6 +24,7 @@ from neuroparam.testing import (
 from tests.libraries.cases import Case, N, all_cases, built, spikes
 from tests.libraries.decaying import MEMBRANES, SYNAPSES, Decaying, every_decay, pulse, shaped
 from tests.subjects import SIX, SPIKINGJELLY, Network, network
+from tests.support.inside import Place, attached
 
 STEPS = 6
 DT = 1e-3
@@ -116,7 +116,7 @@ def lost_in(optimizer: Optimizer, closure: Callable[[], Tensor]) -> list[str]:
     return []
 
 
-def assert_inside(a: Attached) -> None:
+def assert_inside(a: Place) -> None:
     value = a.parameter().detach()
     low, high = a.parameter.bounds
     assert torch.isfinite(value).all(), a.path

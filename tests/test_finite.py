@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam import errors, make_fixed, make_trainable, neuron_parameters
-from neuroparam.attachment import attached
 from tests.modules import STORAGES, FromRecord, Pair, assert_unchanged, snapshot
 from tests.subjects import PLAIN, network
+from tests.support.inside import attached
 
 
 def module() -> nn.Module:

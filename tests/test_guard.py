@@ -19,6 +19,7 @@ from neuroparam import (
     neuron_parameters,
 )
 from tests.modules import FromRecord, Pair
+from tests.support.inside import watched
 
 INPUT = torch.ones(3)
 
@@ -184,7 +185,7 @@ def test_the_check_costs_nothing_once_it_has_passed() -> None:
     for _ in range(2):
         module(INPUT).sum().backward()
     module(INPUT)
-    state = module.__dict__["_neuroparam_forward"]
+    state = watched(module)
     assert state.reachable
     assert state.unproven == []
 

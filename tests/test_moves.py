@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam import cached, find, make_fixed, make_trainable, neuron_parameters, summary, values
-from neuroparam.attachment import attached
 from neuroparam.errors import AssignmentError, NotTrainableError, UnsupportedModuleError
 from tests.libraries.cases import Case, spikes
 from tests.modules import STORAGES, Stored, assert_unchanged, snapshot
 from tests.subjects import NORSE, PLAIN, ROCKPOOL, SINABS, SIX, SNNTORCH, Network, network, paths
+from tests.support.inside import attached
 
 X = spikes()
 
@@ -90,7 +90,7 @@ def test_autocast_keeps_the_values_in_float32(case: Case) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = net(X)
         for a in attached(net):
-            assert getattr(a.owner, a.name).dtype == torch.float32
+            assert getattr(a.owner, a.attribute).dtype == torch.float32
     output.float().sum().backward()
     for raw in neuron_parameters(net):
         assert raw.grad.dtype == torch.float32
@@ -116,7 +116,7 @@ def test_a_move_inside_cached_is_never_stale(case: Case) -> None:
         for dtype in (torch.float64, torch.bfloat16, torch.float32):
             net.to(dtype)
             for a in attached(net):
-                assert getattr(a.owner, a.name).dtype == dtype
+                assert getattr(a.owner, a.attribute).dtype == dtype
         net(X).sum().backward()
 
 

@@ -23,8 +23,6 @@ from neuroparam import (
     param_groups,
     values,
 )
-from neuroparam.attachment import attached
-from neuroparam.optimizers import _expected, _replaced
 from tests.libraries.cases import Case, spikes
 from tests.modules import STORAGES, FromRecord, Pair
 from tests.subjects import (
@@ -39,6 +37,7 @@ from tests.subjects import (
     network,
     paths,
 )
+from tests.support.inside import attached, optimizers
 
 every_network = pytest.mark.parametrize("case", SIX, ids=str)
 three_networks = pytest.mark.parametrize("case", THREE, ids=str)
@@ -65,7 +64,7 @@ def moved(module: nn.Module, before: dict[str, Tensor]) -> list[str]:
 
 def waited_for(module: nn.Module) -> list[str]:
     """The values that have not been seen in an optimizer yet."""
-    return [a.path for a in attached(module) if a.parameter in _expected]
+    return [a.path for a in attached(module) if a.parameter in optimizers.waiting]
 
 
 # ------------------------------------------------------------------------------ built after
@@ -261,7 +260,7 @@ def test_built_before_and_of_another_shape_it_is_refused(name: str, options) -> 
     loss(module, x).backward()
     optimizer.step()
     gc.collect()
-    replaced = len(_replaced)
+    replaced = len(optimizers.replaced)
     make_trainable(module, "tau", shape=(1000,))
     loss(module, x).backward()
     before = [p.detach().clone() for p in module.parameters()]
@@ -273,10 +272,10 @@ def test_built_before_and_of_another_shape_it_is_refused(name: str, options) -> 
     # another optimizer steps, and once the old one is gone nothing is left of it
     new = torch.optim.Adam(module.parameters(), lr=0.1)
     new.step()
-    assert len(_replaced) == replaced + 1
+    assert len(optimizers.replaced) == replaced + 1
     del optimizer, caught  # whose traceback holds it too
     gc.collect()
-    assert len(_replaced) == replaced
+    assert len(optimizers.replaced) == replaced
 
 
 @every_network
@@ -366,12 +365,12 @@ def test_a_step_looks_at_no_gradient_of_another_network() -> None:
 
 def test_nothing_is_kept_of_networks_that_are_gone() -> None:
     gc.collect()
-    before = len(_expected)
+    before = len(optimizers.waiting)
     modules = [network(SPIKINGJELLY) for _ in range(10)]
-    assert len(_expected) > before
+    assert len(optimizers.waiting) > before
     del modules
     gc.collect()
-    assert len(_expected) == before
+    assert len(optimizers.waiting) == before
 
 
 def test_added_as_a_group_the_new_parameters_train() -> None:

@@ -20,8 +20,8 @@ from neuroparam import (
     make_trainable,
     neuron_parameters,
 )
-from neuroparam.scope import _active
 from tests.modules import FromRecord, Pair
+from tests.support.inside import once
 
 INPUT = torch.linspace(-1, 2, 3)
 
@@ -39,7 +39,7 @@ class Counting(ExpScaledLog):
 @pytest.fixture(autouse=True)
 def _reset():
     yield
-    left, _active.scopes = _active.scopes, []
+    left, once.active.scopes = once.active.scopes, []
     assert not left, "a scope was left open"
 
 
@@ -122,7 +122,7 @@ def test_an_exception_leaves_the_forward(error) -> None:
             module(INPUT)
     module.fails = False
     if error is ValueError:
-        assert not _active.scopes
+        assert not once.active.scopes
     # torch runs no hook after an interrupt; the next forward evaluates anew all the same
     assert evaluations(lambda: module(INPUT).sum().backward()) == 1
     assert evaluations(lambda: module(INPUT)) == 1
@@ -143,7 +143,7 @@ def test_an_interrupted_forward_is_not_felt_by_another_network() -> None:
     other = build()
     with torch.no_grad():
         other(INPUT)
-        assert not _active.scopes
+        assert not once.active.scopes
         assert evaluations(lambda: other(INPUT)) == 2
     gc.collect()
     assert gone() is None
@@ -325,7 +325,7 @@ def test_cached_left_open_by_a_generator() -> None:
     assert cell.rate.item() == pytest.approx(0.5 * torch.e)
     assert next(suspended).item() == pytest.approx(0.5 * torch.e)
     suspended.close()
-    assert not _active.scopes
+    assert not once.active.scopes
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

@@ -32,9 +32,9 @@ from neuroparam import (
     summary,
     values,
 )
-from neuroparam.attachment import Attached, attached, is_attached, parts
 from tests.libraries.cases import Case, N, spikes
 from tests.subjects import SIX, Network, paths
+from tests.support.inside import Place, all_modules, attached, is_attached
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.9),
@@ -105,7 +105,7 @@ def stored(network: nn.Module, path: str) -> Tensor:
 def hooks(network: nn.Module) -> list[int]:
     return [
         len(store)
-        for part in parts(network)
+        for part in all_modules(network)
         for name, store in sorted(part.__dict__.items())
         if name.endswith("_hooks")
     ]
@@ -404,13 +404,13 @@ class Life(RuleBasedStateMachine):
         keys = {*fixed.state_dict()}
         assert {*self.network.state_dict()} == (keys - self.trainable) | raws | constants
 
-    def raw_prefix(self, found: Attached) -> str:
-        return f"{found.path.removesuffix(found.name)}parametrizations.{found.name}."
+    def raw_prefix(self, found: Place) -> str:
+        return f"{found.path.removesuffix(found.attribute)}parametrizations.{found.attribute}."
 
     def check_plain(self, network: nn.Module) -> None:
         """Nothing is left of us."""
         assert not is_attached(network)
-        assert [*map(type, parts(network))] == [*map(type, parts(self.plain))]
+        assert [*map(type, all_modules(network))] == [*map(type, all_modules(self.plain))]
         assert hooks(network) == hooks(self.plain)
         assert network.__dict__.keys() == self.plain.__dict__.keys()
         for path in self.expected:

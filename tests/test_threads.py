@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam import (
-    attachment,
     cached,
     errors,
     make_fixed,
@@ -25,11 +24,10 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
-from neuroparam.guard import _raise_if_none_came
-from neuroparam.scope import _active
 from tests.libraries.cases import Case, spikes
 from tests.modules import FromRecord, Pair
 from tests.subjects import NORSE, PLAIN, SIX, Network, network, paths
+from tests.support.inside import all_modules, injected, once, raise_if_none_came
 from tests.test_guard import DropsGradient, Reads
 from tests.test_scope import INPUT, Cell, build, evaluations
 
@@ -64,7 +62,7 @@ def at_once(work: Callable[[int], Result]) -> list[Result]:
         try:
             return work(index)
         finally:
-            assert not _active.scopes, "a scope was left open"
+            assert not once.active.scopes, "a scope was left open"
 
     with ThreadPoolExecutor(COUNT) as pool:
         return [done.result() for done in [pool.submit(started, i) for i in range(COUNT)]]
@@ -136,7 +134,7 @@ def test_each_thread_trains_a_copy(case: Case, block: bool) -> None:
 @every_network
 def test_each_thread_attaches_copies_and_fixes(case: Case, monkeypatch) -> None:
     # the threads are the first to make the classes
-    monkeypatch.setattr(attachment, "_classes", weakref.WeakValueDictionary())
+    monkeypatch.setattr(injected, "classes", weakref.WeakValueDictionary())
 
     def work(index: int) -> nn.Module:
         module = copy.deepcopy(make_trainable(Network(case), paths(case)))
@@ -144,9 +142,9 @@ def test_each_thread_attaches_copies_and_fixes(case: Case, monkeypatch) -> None:
         assert torch.equal(fixed(spikes()), module(spikes()))
         return module
 
-    made = [[*map(type, attachment.parts(module))] for module in at_once(work)]
+    made = [[*map(type, all_modules(module))] for module in at_once(work)]
     assert all(kinds == made[0] for kinds in made)  # as torch.func.stack_module_state needs it
-    assert {*made[0]} & {*attachment._classes.values()}
+    assert {*made[0]} & {*injected.classes.values()}
 
 
 def test_the_guard_in_the_first_forward() -> None:
@@ -191,7 +189,7 @@ def test_a_backward_pass_in_the_middle_of_the_check() -> None:
             return next(self.seen)
 
     forward = SimpleNamespace(unproven=[Parameter()])
-    _raise_if_none_came(forward)
+    raise_if_none_came(forward)
     assert forward.unproven  # to be refused at the next forward
 
 

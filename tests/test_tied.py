@@ -19,21 +19,18 @@ from torch import Tensor, nn
 from neuroparam import (
     ExpScaledLog,
     Softplus,
-    attachment,
     cached,
     check_gradients,
-    distributed,
     errors,
     make_fixed,
     make_trainable,
     neuron_parameters,
-    optimizers,
     values,
 )
-from neuroparam.attachment import attached, parts
 from tests.libraries.cases import Case, spikes
 from tests.modules import FromRecord, Pair, assert_unchanged, snapshot
 from tests.subjects import NORSE, PLAIN, SINABS, SIX, SNNTORCH, Network, network, paths
+from tests.support.inside import all_modules, attached, injected, optimizers, processes
 from tests.test_scope import INPUT, Counting, evaluations
 
 every_network = pytest.mark.parametrize("case", SIX, ids=str)
@@ -133,7 +130,7 @@ def test_it_is_attached_and_fixed_by_either_path(case: Case) -> None:
             with pytest.raises(errors.AlreadyTrainableError):
                 make_trainable(module, other)
             assert values(make_fixed(module, other)) == {}
-            assert [*map(type, parts(module))] == [*map(type, parts(plain))]
+            assert [*map(type, all_modules(module))] == [*map(type, all_modules(plain))]
         assert value.isfinite().all()
     by_pattern = make_trainable(Twice(case), [f"*.{name}" for name in case.trains])
     assert list(values(by_pattern)) == paths(case)
@@ -180,7 +177,7 @@ def test_copies_keep_it_one(case: Case) -> None:
 def change(module: nn.Module) -> None:
     """Other values, which are valid and still spike."""
     for a in attached(module):
-        setattr(a.owner, a.name, 0.9 * values(module)[a.path])
+        setattr(a.owner, a.attribute, 0.9 * values(module)[a.path])
 
 
 # ------------------------------------------------------------------------ time after time
@@ -194,9 +191,9 @@ def ours() -> Counter[str]:
         kind = type(thing)
         if issubclass(kind, Tensor) or str(kind.__module__).startswith("neuroparam"):
             counted[kind.__name__] += 1
-    for registry in (attachment._classes, optimizers._expected, distributed._united):
+    for registry in (injected.classes, optimizers.waiting, processes.shared):
         counted[str(type(registry))] += len(registry)
-    counted["replaced"] = len(optimizers._replaced)
+    counted["replaced"] = len(optimizers.replaced)
     return counted
 
 
@@ -218,13 +215,13 @@ def test_attach_and_fix_a_hundred_times_leaves_nothing_behind(case: Case) -> Non
     module = Network(case)
     module(spikes()).sum().backward()
     live(module, case)
-    before, kinds, hooks = ours(), [*map(type, parts(module))], all_hooks(module)
+    before, kinds, hooks = ours(), [*map(type, all_modules(module))], all_hooks(module)
     everything = len(gc.get_objects())
     for _ in range(100):
         live(module, case)
     assert ours() == before
     assert len(gc.get_objects()) - everything < 50
-    assert [*map(type, parts(module))] == kinds
+    assert [*map(type, all_modules(module))] == kinds
     assert all_hooks(module) == hooks
     for path, value in stored(module, case):
         assert value.isfinite().all(), path
@@ -246,7 +243,7 @@ def test_memory_stays_what_it_is() -> None:
 
 
 def all_hooks(module: nn.Module) -> list[tuple[str, int]]:
-    stores = (item for part in parts(module) for item in part.__dict__.items())
+    stores = (item for part in all_modules(module) for item in part.__dict__.items())
     return [(name, len(store)) for name, store in stores if name.endswith("_hooks")]
 
 
@@ -310,10 +307,10 @@ LAST_DEEDS: dict[str, Callable[[Network], object]] = {
 @every_network
 @pytest.mark.parametrize("deed", LAST_DEEDS)
 def test_nothing_of_a_deleted_network_is_alive(case: Case, deed: str) -> None:
-    classes = {*map(id, attachment._classes.values())}  # which other tests may still need
+    classes = {*map(id, injected.classes.values())}  # which other tests may still need
     module = network(case)
-    own = {*parts(module)} - {*parts(Network(case))}  # surrogate functions are shared
-    made = {kind for kind in attachment._classes.values() if id(kind) not in classes}
+    own = {*all_modules(module)} - {*all_modules(Network(case))}  # surrogate functions are shared
+    made = {kind for kind in injected.classes.values() if id(kind) not in classes}
     left = [weakref.ref(thing) for thing in (*own, *neuron_parameters(module), *made)]
     LAST_DEEDS[deed](module)
     del module, own, made

@@ -22,7 +22,8 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
-from neuroparam.units import Above, Bitshift, Link, bounds_of
+from neuroparam.units import Above, Bitshift
+from tests.support.inside import TimeConstantMap, bounds_of
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 steps_of_time = st.floats(1e-6, 1e2)
@@ -52,7 +53,7 @@ CHAINS = {
     ],
     ids=repr,
 )
-def test_formula(unit: Link, tau: float, expected: float) -> None:
+def test_formula(unit: TimeConstantMap, tau: float, expected: float) -> None:
     value = unit(torch.tensor(tau, dtype=torch.float64))
     assert value.item() == pytest.approx(expected, rel=1e-14)
     assert unit.right_inverse(value).item() == pytest.approx(tau, rel=1e-13)
@@ -126,7 +127,9 @@ def test_gradient(make) -> None:
     [(Decay(1e-3), 1.0), (Decay(1e-3), 0.0), (Rate(), 0.0), (Steps(1e-3), -1.0)],
     ids=repr,
 )
-def test_a_stored_number_without_a_time_constant_is_refused(unit: Link, value: float) -> None:
+def test_a_stored_number_without_a_time_constant_is_refused(
+    unit: TimeConstantMap, value: float
+) -> None:
     with pytest.raises(errors.OutOfDomainError):
         unit.right_inverse(torch.tensor([value]))
 

@@ -20,9 +20,6 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 
 from neuroparam import ExpScaledLog, cached, make_trainable
-from neuroparam.attachment import NeuronParameter, attached
-from neuroparam.guard import _verify
-from neuroparam.scope import Evaluated, evaluate
 from tests.benchmarks.networks import (
     LIBRARIES,
     Library,
@@ -32,6 +29,7 @@ from tests.benchmarks.networks import (
     tutorial_arms,
 )
 from tests.benchmarks.timing import Ratio, Step, Timings, interleaved, timed
+from tests.support.inside import Evaluated, NeuronParameter, attached, evaluate, verify, watched
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,8 @@ def _in_place(layer: nn.Module, x: Tensor) -> tuple[int, float, float, float]:
 
     ends = [parameter.raw.register_post_accumulate_grad_hook(note) for parameter in parameters]
     with (
-        patch("neuroparam.attachment.evaluate", read),
-        patch.object(NeuronParameter, "received", note),
+        patch("neuroparam._value.injected.evaluate", read),
+        patch.object(NeuronParameter, "gradient_came", note),
     ):
         layer(x).square().mean().backward()
     for end in ends:
@@ -366,9 +364,9 @@ def once(options: Options) -> Table:
     output = net(torch.rand(4, 1, 100))
     guarded = []
     for _ in range(5):
-        net.__dict__["_neuroparam_forward"].reachable = False
+        watched(net).reachable = False
         start = time.perf_counter()
-        _verify(net, (), output)
+        verify(net, (), output)
         guarded.append(time.perf_counter() - start)
     rows.append(
         (

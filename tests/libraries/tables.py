@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam import find, make_trainable
-from neuroparam.attachment import attached
-from neuroparam.libraries import Known, default_parametrization
-from neuroparam.places import Kind, Place, survey
-from neuroparam.units import bounds_of
 from tests.libraries.cases import Case, all_cases, built, spikes
+from tests.support.inside import (
+    Kind,
+    Place,
+    Trains,
+    attached,
+    bounds_of,
+    default_parametrization,
+    survey,
+)
 
 TITLES = {
     "norse": "Norse",
@@ -81,8 +86,8 @@ def row_of(case: Case) -> tuple[str, str]:
 def reason_for(place: Place | None) -> str:
     if place is None:
         return "not stored, or None"
-    rule = place.known
-    return getattr(rule, "reason", "computed from other values")
+    row = place.row
+    return getattr(row, "reason", "computed from other values")
 
 
 # ----------------------------------------------------------------------------------- native
@@ -211,7 +216,7 @@ def trained(
 def native_row(case: Case, path: str) -> list[str]:
     """Module, value, domain, native at each learning rate, attached."""
     (place,) = (place for place in survey(built(case)) if place.path == path)
-    assert isinstance(place.known, Known)
+    assert isinstance(place.row, Trains)
     bounds = bounds_of([default_parametrization(place.neuron, place.field)])
     cells = []
     for learning_rate in LEARNING_RATES:

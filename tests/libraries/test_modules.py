@@ -19,10 +19,9 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
-from neuroparam.attachment import attached
-from neuroparam.places import survey
 from tests.libraries.cases import Case, N, all_cases, built, spikes
 from tests.modules import assert_unchanged, snapshot
+from tests.support.inside import attached, survey
 
 CASES = all_cases()
 SHORT = 5  # time steps of a training run
@@ -197,7 +196,7 @@ def test_no_training_leaves_the_domain(case: Case, learning_rate: float) -> None
         if step % 10 == 9:
             for a in attached(module):
                 assert a.parameter.raw.isfinite().all(), a.path
-                assert not a.parameter.last.outside(a.parameter()).any(), a.path
+                assert not a.parameter.last_map.outside(a.parameter()).any(), a.path
 
 
 # ----------------------------------------------------------------------- copying and fixing

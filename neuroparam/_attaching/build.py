@@ -1,0 +1,196 @@
+"""Building a trainable value for a request, with every check, and without touching the module."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from neuroparam._attaching.initial import initial_tensor
+from neuroparam._attaching.request import Request
+from neuroparam._catalogue.entries import Trains
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._catalogue.registry import default_parametrization
+from neuroparam._catalogue.time_step import time_step, unit_of
+from neuroparam._ground.errors import NotTrainableError, OutOfDomainError, ParametrizationError
+from neuroparam._ground.real import as_real
+from neuroparam._maps.base import OpenInterval, Parametrization, bounds_of
+from neuroparam._maps.exp_scaled_log import ExpScaledLog
+from neuroparam._maps.time_constants import Above, TimeConstantMap, UnitMap
+from neuroparam._value.parameter import NeuronParameter, in_words
+from neuroparam._value.place import Place
+
+__all__ = ["build"]
+
+
+def build(module: nn.Module, request: Request) -> NeuronParameter:
+    """The trainable value that is asked for.
+
+    A path is given in the unit in which the module stores the value. A quantity is given in its
+    own unit, and a unit map stands at the end of its chain.
+
+    Args:
+        module: what `make_trainable` was given.
+        request: what is asked for.
+
+    Raises:
+        NotTrainableError, ParametrizationError, TimeStepError, InitialValueError,
+        OutOfDomainError: as `make_trainable` says.
+    """
+    place, dt = request.place, request.dt
+    present = _present(module, place)
+    if present.is_meta:
+        raise NotTrainableError(
+            "its module is on the meta device, which stores no numbers",
+            "Attach before moving there, or materialise the module first (to_empty, "
+            "load_state_dict).",
+        )
+    if dt is not None:
+        time_step(place.neuron, dt)  # A dt that contradicts the module's is refused everywhere.
+    maps, unit = _maps_for(request)
+    if unit is None:
+        value = initial_tensor(request.init, request.shape, present, _domain(maps))
+        parameter = NeuronParameter(maps, value, place.path)
+    else:
+        # A decay near 1 has lost most digits of its time constant, so compute in double precision.
+        start = present.double()
+        if request.init is None:
+            start = _in_seconds(start, unit)
+        value = initial_tensor(request.init, request.shape, start, _domain(maps))
+        stored = _as_stored(value, unit, present.dtype)
+        parameter = NeuronParameter([*maps, unit], stored, place.path).to(present.dtype)
+        parameter.physical()  # Raises if constants fitted in double precision do not fit here.
+    _refuse_beyond_coupling(place, parameter)
+    return parameter
+
+
+def _present(module: nn.Module, place: Place) -> Tensor:
+    """The stored value as a floating-point tensor, where the module lives."""
+    if isinstance(place.value, Tensor):
+        value = place.value.detach()
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    # Rockpool's modules have other methods of these names.
+    beside = (
+        *nn.Module.parameters(place.neuron),
+        *nn.Module.buffers(place.neuron),
+        *nn.Module.parameters(module),
+    )
+    like = next((tensor for tensor in beside if tensor.is_floating_point()), torch.empty(()))
+    # A number becomes no half-precision tensor, which would lose small updates.
+    is_double = like.dtype == torch.float64
+    dtype = torch.float64 if is_double else torch.get_default_dtype()
+    return torch.tensor(as_real(place.value), dtype=dtype, device=like.device)
+
+
+def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
+    """The maps of a request, for one value alone, and the unit map of its quantity."""
+    place, name, dt = request.place, request.name, request.dt
+    row = place.trains
+    if not isinstance(name, Quantity):
+        recipe = request.maps or [default_parametrization(place.neuron, place.field)]
+        return _copied(recipe), None
+    assert row is not None
+    if row.coupled:
+        raise NotTrainableError(
+            f"as a quantity it could take any value, and {row.coupled}",
+            "Name it by its path, so that it gets the bounds that keep it valid.",
+        )
+    is_time_constant = name is not Quantity.THRESHOLD
+    if request.maps is not None:
+        maps = _copied(request.maps)
+    elif is_time_constant:
+        maps = [ExpScaledLog()]
+    else:
+        maps = [default_parametrization(place.neuron, place.field)]
+    if is_time_constant:
+        _refuse_below_zero(maps, "a time constant")
+    if row.euler:
+        maps += _kept_above(place.neuron, maps, time_step(place.neuron, dt))
+    return maps, unit_of(place.neuron, row, dt)
+
+
+def _copied(recipe: Sequence[nn.Module]) -> list[nn.Module]:
+    """The maps of a recipe, for one value alone."""
+    maps = [copy.deepcopy(each) for each in recipe]
+    for index, each in enumerate(maps):
+        if isinstance(each, TimeConstantMap):
+            _refuse_below_zero(maps[:index], f"what {each!r} takes")
+    return maps
+
+
+def _refuse_below_zero(maps: Sequence[nn.Module], what: str) -> None:
+    """Raises if a time constant can leave its range, where it would get no gradient."""
+    if maps and not isinstance(maps[-1], Parametrization):
+        return  # A user's map that is no Parametrization states no domain.
+    lower, _ = bounds_of(maps)
+    if lower < 0:
+        reached = in_words(maps) or "the raw value, with no map before it,"
+        raise ParametrizationError(
+            f"{what} must stay above 0, and {reached} reaches down to {lower:g}. Give a map with "
+            f"a lower bound of at least 0, such as ExpScaledLog()."
+        )
+
+
+def _kept_above(neuron: nn.Module, maps: list[nn.Module], dt: float) -> list[nn.Module]:
+    """The map that keeps a time constant above the step of an Euler cell, where one is needed."""
+    lower, upper = bounds_of(maps)
+    if lower >= dt:
+        return []
+    if lower == 0.0 and math.isinf(upper):
+        return [Above(dt)]
+    raise ParametrizationError(
+        f"{type(neuron).__name__} integrates by forward Euler, and its time constant must stay "
+        f"above the step of {dt:g} s; {in_words(maps)} reaches down to {lower:g} s. Give a lower "
+        f"bound of at least {dt:g}."
+    )
+
+
+def _domain(maps: list[nn.Module]) -> constraints.Constraint:
+    """What the values of a chain satisfy, as far as its maps say."""
+    if len(maps) > 1 and all(isinstance(each, Parametrization) for each in maps):
+        return OpenInterval(*bounds_of(maps))
+    last = maps[-1]
+    return last.domain if isinstance(last, Parametrization) else constraints.real
+
+
+def _in_seconds(stored: Tensor, unit: UnitMap) -> Tensor:
+    """What the module stores now, in the unit of the quantity."""
+    wrong = unit.outside(stored)
+    if bool(wrong.any()):
+        raise OutOfDomainError(stored, wrong, unit.domain_in_words(), repr(unit))
+    return unit.right_inverse(stored)
+
+
+def _as_stored(value: Tensor, unit: UnitMap, dtype: torch.dtype) -> Tensor:
+    """A value in the unit of a quantity as the module will store it, in double precision."""
+    if bool((wrong := value <= 0).any()):
+        raise OutOfDomainError(value, wrong, "(0, inf)")
+    stored: Tensor = unit(value)
+    if bool((wrong := unit.outside(stored.to(dtype))).any()):
+        storable = f"that {unit!r} can store in {dtype}"
+        raise OutOfDomainError(unit.right_inverse(stored), wrong, storable)
+    return stored
+
+
+def _refuse_beyond_coupling(place: Place, parameter: NeuronParameter) -> None:
+    """Raises if a map can leave the bounds that keep two values valid together."""
+    row = place.row
+    if not isinstance(row, Trains) or not row.coupled:
+        return
+    default = row.default(place.neuron)
+    if default is None:
+        raise NotTrainableError(
+            f"{row.coupled}, which the present values do not keep",
+            "Set values that do, then attach.",
+        )
+    lower, upper = bounds_of([default])
+    if parameter.bounds[0] < lower or parameter.bounds[1] > upper:
+        raise ParametrizationError(
+            f"{row.coupled}, and {in_words(parameter)} can leave the range ({lower:g}, {upper:g}) "
+            f"that keeps it so. Give a parametrization within that range, or None for the default "
+            f"{default!r}."
+        )

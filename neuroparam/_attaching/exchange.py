@@ -1,0 +1,101 @@
+"""Changing a module: a stored value gives way to a trainable one, and comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuroparam._ground.torch_state import all_modules
+from neuroparam._training.optimizers import refuse_in_optimizers
+from neuroparam._value.injected import add_parameter, remove_parameter
+from neuroparam._value.parameter import NeuronParameter
+from neuroparam._value.place import Place, is_attached
+from neuroparam._value.records import Record
+from neuroparam._value.storage import Kind, Storage
+
+__all__ = ["attach", "detach", "rebuild_records"]
+
+
+def attach(place: Place, parameter: NeuronParameter) -> None:
+    """Exchanges a stored value for its trainable one; nothing here can be refused."""
+    owner, name = place.owner, place.attribute
+    if place.fields:
+        if name in owner.__dict__:  # Another field of the record may have made its stand-in.
+            owner._modules[name] = Record(owner.__dict__.pop(name))
+        for part in (name, *place.fields[:-1]):
+            owner = owner.get_submodule(part)
+        name = place.field
+    parameter.storage = _take(owner, name, parameter)
+    add_parameter(owner, name, parameter)
+
+
+def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
+    """Removes a plain value from its owner, and says how it was stored."""
+    stores: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, owner.__dict__)
+    store = next(store for store in stores if name in store)
+    index = list(store).index(name)
+    plain = store.pop(name)
+    if store is owner._parameters:
+        return _take_parameter(plain, parameter, index)
+    if store is owner._buffers:
+        persistent = name not in owner._non_persistent_buffers_set
+        owner._non_persistent_buffers_set.discard(name)
+        return Storage(Kind.BUFFER, index, persistent=persistent)
+    return Storage(Kind.TENSOR if isinstance(plain, Tensor) else Kind.NUMBER, index)
+
+
+def _take_parameter(plain: Any, parameter: NeuronParameter, index: int) -> Storage:
+    requires_grad = plain.requires_grad
+    if plain.shape == parameter.raw.shape:
+        # The Parameter stays the same object, so that an optimizer built before goes on training
+        # it. It gets other memory, because other tensors may share the memory that it has.
+        with torch.no_grad():
+            plain.set_(parameter.raw.detach())
+        plain.grad = None
+        parameter.adopt(plain)
+    else:
+        refuse_in_optimizers(plain, parameter.path)
+    return Storage(Kind.PARAMETER, index, requires_grad=requires_grad)
+
+
+def detach(place: Place) -> None:
+    """Puts one value back where it was stored."""
+    owner, name, parameter = place.owner, place.attribute, place.parameter
+    storage = parameter.storage
+    with torch.no_grad():
+        value = parameter().detach().clone()
+    remove_parameter(owner, name)
+    if storage.kind is Kind.PARAMETER:
+        plain = parameter.raw
+        with torch.no_grad():
+            plain.set_(value)
+        plain.grad = None
+        _insert(owner._parameters, storage.index, name, plain.requires_grad_(storage.requires_grad))
+    elif storage.kind is Kind.BUFFER:
+        _insert(owner._buffers, storage.index, name, value)
+        if not storage.persistent:
+            owner._non_persistent_buffers_set.add(name)
+    else:
+        is_single = storage.kind is Kind.NUMBER and value.ndim == 0
+        _insert(owner.__dict__, storage.index, name, value.item() if is_single else value)
+
+
+def _insert(store: dict[str, Any], index: int, name: str, value: Any) -> None:
+    """Sets an entry at its old position: parameters and state dicts have an order."""
+    later = list(store.items())[index:]
+    for key, _ in later:
+        del store[key]
+    store[name] = value
+    store.update(later)
+
+
+def rebuild_records(module: nn.Module) -> None:
+    """Puts the record back in place of each stand-in in which nothing is attached any more."""
+    for owner in all_modules(module):
+        for name, part in list(owner._modules.items()):
+            if isinstance(part, Record) and not isinstance(owner, Record):
+                if not is_attached(part):
+                    del owner._modules[name]
+                    owner.__dict__[name] = part.rebuild()

@@ -1,0 +1,149 @@
+"""Requests: what the arguments of `make_trainable` ask for, at each place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from neuroparam._attaching.initial import Initial, Shape
+from neuroparam._attaching.names import Name, as_names, matches, specificity
+from neuroparam._attaching.resolve import places_to_attach
+from neuroparam._ground.errors import ParametrizationError, UnknownNameError, describe, placed
+from neuroparam._maps.base import Parametrization
+from neuroparam._value.place import Place
+
+__all__ = ["Chain", "Names", "Request", "requests"]
+
+Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
+Names: TypeAlias = "Name | Iterable[Name] | Mapping[Name, Chain]"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for at one place.
+
+    Attributes:
+        place: where.
+        name: the name that counts for it.
+        maps: the parametrizations given for it, as a recipe; None where the default is wanted.
+        init: the initial value.
+        shape: the shape of the trainable value.
+        dt: the time step of the simulation in seconds, if the user gave one.
+    """
+
+    place: Place
+    name: Name
+    maps: list[nn.Module] | None
+    init: Initial
+    shape: Shape
+    dt: float | None
+
+
+def requests(
+    module: nn.Module,
+    names: Names,
+    init: Initial | Mapping[Name, Initial],
+    shape: Shape | Mapping[Name, Shape],
+    dt: float | None,
+) -> list[Request]:
+    """One request for each place that the arguments of `make_trainable` mean.
+
+    Raises:
+        InvalidNamesError: `names` is of no kind that `make_trainable` takes.
+        ParametrizationError: a parametrization is none.
+        UnknownNameError: a name, or a key of `init` or `shape`, means nothing.
+        AmbiguousNameError, NotTrainableError, TiedParameterError: as `places_to_attach`.
+    """
+    chains = _as_chains(names)
+    places = places_to_attach(module, chains)
+    inits = _per_name(init, list(chains))
+    shapes = _per_place(shape, places)
+    return [
+        Request(place, name, chains[name], inits[name], wanted, dt)
+        for (name, place), wanted in zip(places, shapes, strict=True)
+    ]
+
+
+def _as_chains(names: Any) -> dict[Name, list[nn.Module] | None]:
+    """The argument `names` as name -> parametrizations, None where the default is wanted."""
+    chains = names if isinstance(names, Mapping) else {}
+    found: dict[Name, list[nn.Module] | None] = {}
+    for name in as_names(names):
+        with placed(str(name)):
+            found[name] = _as_chain(chains.get(name))
+    return found
+
+
+def _as_chain(chain: Any) -> list[nn.Module] | None:
+    if chain is None:
+        return None
+    maps = list(chain) if isinstance(chain, (list, tuple)) else [chain]
+    if not maps:
+        raise ParametrizationError(
+            f"got {chain!r}, an empty list of parametrizations. Give one, or None for the default."
+        )
+    for each in maps:
+        _refuse_no_map(each)
+    return maps
+
+
+def _refuse_no_map(each: object) -> None:
+    """Raises unless it is an instance of a parametrization."""
+    if isinstance(each, type):
+        raise ParametrizationError(
+            f"{each.__name__} is a class; give an instance, {each.__name__}()."
+        )
+    if not isinstance(each, nn.Module) or not hasattr(each, "right_inverse"):
+        raise ParametrizationError(
+            f"a parametrization is a torch.nn.Module with forward and right_inverse, such as "
+            f"ExpScaledLog(); got {describe(each)}."
+        )
+    if not isinstance(each, Parametrization):
+        return
+    if type(each) is Parametrization:
+        raise ParametrizationError(
+            f"{each!r} is the base of the maps, and maps nothing; give one of them, such as "
+            f"ExpScaledLog()."
+        )
+    if getattr(each, "domain", None) is None:
+        raise ParametrizationError(
+            f"{each!r} states no domain; give its class an attribute `domain`, such as "
+            f"torch.distributions.constraints.positive."
+        )
+
+
+def _per_name(init: Any, names: list[Name]) -> dict[Name, Any]:
+    """The argument `init`, one for all names or a mapping from names, for each name."""
+    if not isinstance(init, Mapping):
+        return dict.fromkeys(names, init)
+    _refuse_unused("init", [key for key in init if key not in names], [str(n) for n in names])
+    return {name: init.get(name) for name in names}
+
+
+def _per_place(
+    shape: Shape | Mapping[Name, Shape], places: Sequence[tuple[Name, Place]]
+) -> list[Shape]:
+    """The shape wanted at each place, by the most specific name that fits it."""
+    if not isinstance(shape, Mapping):
+        return [shape] * len(places)
+    fitting = [[key for key in shape if _means(key, name, place)] for name, place in places]
+    used = {key for keys in fitting for key in keys}
+    unused = [key for key in shape if key not in used]
+    _refuse_unused("shape", unused, [place.path for _, place in places])
+    return [shape[max(keys, key=specificity)] if keys else None for keys in fitting]
+
+
+def _means(key: object, name: Name, place: Place) -> bool:
+    """Whether a key of a mapping speaks of a place that was named so."""
+    return key == name or (isinstance(key, str) and matches(place.path, key))
+
+
+def _refuse_unused(argument: str, unused: Iterable[object], available: list[str]) -> None:
+    """Raises if an argument has keys that speak of nothing."""
+    missing: dict[str, Sequence[str]] = {str(key): () for key in unused}
+    if missing:
+        problem = f"{argument} speaks of what `names` does not list"
+        raise UnknownNameError(problem, missing, available)

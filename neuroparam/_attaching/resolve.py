@@ -1,0 +1,173 @@
+"""Names to places: which stored values a name means, for attaching and for fixing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from neuroparam._attaching.names import Name, as_names, is_pattern, matches, specificity
+from neuroparam._attaching.refusals import refuse_if_present, refuse_if_unfit, why_unfit
+from neuroparam._attaching.survey import each_once, is_candidate, survey
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._ground.errors import (
+    AmbiguousNameError,
+    TiedParameterError,
+    UnknownNameError,
+    placed,
+)
+from neuroparam._value.place import Place, attached
+from neuroparam._value.storage import Kind
+
+__all__ = ["attached_places", "places_to_attach"]
+
+
+def places_to_attach(module: nn.Module, names: Iterable[Name]) -> list[tuple[Name, Place]]:
+    """The places that the names mean, each with the name that counts for it.
+
+    Args:
+        module: where to search.
+        names: each a dotted path, the end of one that fits a single place, a pattern, which
+            may fit many, or a quantity, which fits all places that store it. Where several fit
+            one place, the most specific one counts.
+
+    Raises:
+        UnknownNameError: some names match nothing (all of them are listed).
+        AmbiguousNameError: a short name fits several places, or several names fit one place
+            equally well.
+        NotTrainableError: a name means something that cannot be trained, or that is
+            parametrized already.
+        TiedParameterError: a place holds a Parameter that other places hold too.
+    """
+    places = list(survey(module))
+
+    def explain(name: str) -> None:
+        # An attribute of that very name counts before a longer path that ends in it.
+        refuse_if_present(module, name, places)
+
+    problem = f"{type(module).__name__} has no value named"
+    claims = _resolve(places, names, problem, _offered, explain)
+    chosen = [(_most_specific(claimed, place), place) for place, claimed in claims]
+    holders: dict[int, dict[object, str]] = {}
+    for place in reversed(places):
+        if place.kind is Kind.PARAMETER:
+            holders.setdefault(id(place.value), {})[place.identity] = place.path
+    for _, place in chosen:
+        with placed(place.path):
+            refuse_if_unfit(place)
+            _refuse_if_tied(sorted(holders.get(id(place.value), {}).values()))
+    return chosen
+
+
+def attached_places(module: nn.Module, names: Name | Iterable[Name] | None) -> list[Place]:
+    """The attached values that the names mean, in the order in which they were found.
+
+    Args:
+        module: where to search.
+        names: as for `places_to_attach`, or one name; None means all values.
+
+    Raises:
+        UnknownNameError: some names mean no attached value.
+        AmbiguousNameError: a short name fits several attached values.
+        InvalidNamesError: `names` is none of these.
+    """
+    everything = list(attached(module))
+    if names is None:
+        return everything
+    # A module in two places of a network has its values under two paths.
+    places = list(attached(module, every_path=True))
+    problem = f"{type(module).__name__} has no trainable value named"
+    claims = _resolve(places, as_names(names), problem, each_once)
+    chosen = {place.identity for place, _ in claims}
+    return [place for place in everything if place.identity in chosen]
+
+
+def _resolve(
+    places: list[Place],
+    names: Iterable[Name],
+    problem: str,
+    offered: Callable[[list[Place]], list[Place]],
+    explain: Callable[[str], None] = lambda name: None,
+) -> list[tuple[Place, list[Name]]]:
+    """The places that any of the names mean, each with these names.
+
+    Args:
+        places: what can be meant, in the order of their paths.
+        names: what the user gave.
+        problem: how the message about names that mean nothing begins.
+        offered: which of the places that message suggests.
+        explain: raises where a name that is no path means something else.
+    """
+    by_path = {place.path: place for place in places}
+    claims: dict[object, tuple[Place, list[Name]]] = {}
+    missing: list[Name] = []
+    for name in names:
+        if isinstance(name, Quantity):
+            found = each_once(place for place in places if place.quantity is name)
+        elif name in by_path:
+            found = [by_path[name]]
+        else:
+            if not is_pattern(name):
+                explain(name)
+            found = each_once(place for place in places if matches(place.path, name))
+            if len(found) > 1 and not is_pattern(name):
+                raise AmbiguousNameError(name, sorted(place.path for place in found))
+        if not found:
+            missing.append(name)
+        for place in found:
+            claims.setdefault(place.identity, (place, []))[1].append(name)
+    if missing:
+        near = {str(n): _near(n, places) if isinstance(n, str) else [] for n in missing}
+        raise UnknownNameError(problem, near, [place.path for place in offered(places)])
+    return list(claims.values())
+
+
+def _most_specific(names: list[Name], place: Place) -> Name:
+    best = max(map(specificity, names))
+    # Of two plain names neither counts more, whatever their length.
+    chosen = [name for name in names if specificity(name) == best or _is_plain(name)]
+    if len(chosen) > 1:
+        raise AmbiguousNameError(
+            place.path, [str(name) for name in chosen], "is named more than once; name it by one of"
+        )
+    return chosen[0]
+
+
+def _is_plain(name: Name) -> bool:
+    return isinstance(name, str) and not is_pattern(name)
+
+
+def _refuse_if_tied(paths: list[str]) -> None:
+    if len(paths) > 1:
+        raise TiedParameterError(
+            f"it is one Parameter held in {len(paths)} places: {', '.join(paths)}, and a "
+            f"parametrization on one of them would leave the others reading its raw value",
+            "Use one neuron module in both places, give each its own Parameter "
+            "(nn.Parameter(tied.detach().clone())), or delete the one that is not needed.",
+            paths,
+        )
+
+
+def _near(name: str, places: list[Place]) -> list[str]:
+    """Paths that are spelt much like a name."""
+    ends = {p.path: p.path for p in reversed(places)} | {p.field: p.path for p in reversed(places)}
+    near = difflib.get_close_matches(name, ends, n=3)
+    near += difflib.get_close_matches(name.rpartition(".")[2], ends, n=3)
+    return list(dict.fromkeys(ends[match] for match in near))[:3]
+
+
+def _offered(places: list[Place]) -> list[Place]:
+    """What is worth suggesting: values of neurons first, large weights last, no sizes."""
+    named = [
+        place
+        for place in places
+        if not (isinstance(place.value, int) or place.attribute.startswith("_"))
+        and why_unfit(place) is None
+    ]
+
+    def last(place: Place) -> tuple[bool, bool]:
+        is_matrix = isinstance(place.value, Tensor) and place.value.ndim > 1
+        return not is_candidate(place), is_matrix
+
+    return sorted(named, key=last)

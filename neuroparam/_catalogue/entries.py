@@ -1,0 +1,242 @@
+"""The words in which the catalogue describes an SNN library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import FunctionType
+from typing import Any
+
+from torch import nn
+
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._maps.base import Parametrization
+from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
+from neuroparam._maps.exp_scaled_log import ExpScaledLog
+from neuroparam._maps.softplus import Softplus
+from neuroparam._maps.time_constants import UnitMap
+from neuroparam._maps.units import Decay
+
+__all__ = [
+    "Adapted",
+    "Library",
+    "Refused",
+    "Trains",
+    "above_one_step",
+    "any_matches",
+    "between_zero_and_one",
+    "classes_of",
+    "decays",
+    "own_step",
+    "plain_class",
+    "positive",
+    "states",
+    "store",
+    "stored",
+    "threshold",
+]
+
+# The attribute of an injected class that names the module's own class.
+PLAIN_CLASS = "_neuroparam_plain_class"
+
+
+def _anything(neuron: nn.Module) -> bool:
+    return True
+
+
+def _no_step(neuron: nn.Module) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains:
+    """A stored value that trains.
+
+    Attributes:
+        field: pattern of the attribute or record field, as in the shell (`tau_*`).
+        meaning: what it is, in words.
+        unit: the unit in which the module stores it; empty if it has none.
+        default: builds the parametrization that keeps the module valid, for a neuron module;
+            it returns None if it cannot.
+        quantity: the physical quantity, if the value is one by itself.
+        stored_as: the unit map from the quantity's unit to the stored number; None if that is
+            the same number.
+        euler: whether it is a time constant that must exceed the time step, because the module
+            integrates by forward Euler.
+        modules: patterns of class names; a subclass counts.
+        coupled: what ties it to another value of the module, in words. Then only maps within
+            the bounds of `default` keep the module valid.
+    """
+
+    field: str
+    meaning: str
+    unit: str = ""
+    default: Callable[[nn.Module], Parametrization | None]
+    quantity: Quantity | None = None
+    stored_as: type[UnitMap] | None = None
+    euler: bool = False
+    modules: tuple[str, ...] = ("*",)
+    coupled: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A stored value that looks like a parameter and does not train.
+
+    Attributes:
+        field: pattern of the attribute or record field, as in the shell.
+        reason: why it does not train.
+        instead: what to do, as a sentence.
+        modules: patterns of class names; a subclass counts.
+        quantity: the physical quantity that a user would look for here.
+        only_if: whether the entry applies to a neuron module.
+    """
+
+    field: str
+    reason: str
+    instead: str
+    modules: tuple[str, ...] = ("*",)
+    quantity: Quantity | None = None
+    only_if: Callable[[nn.Module], bool] = _anything
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What attached modules of a library must do differently, so that their values train.
+
+    Attributes:
+        members: a class whose properties and methods take the place of the library's own. They
+            are copied into the class of each attached module, so they cannot use `super()`;
+            `plain_class(self)` is the library's class.
+        modules: patterns of class names; a subclass counts.
+    """
+
+    members: type
+    modules: tuple[str, ...] = ("*",)
+
+    def body(self) -> dict[str, Any]:
+        """The members, by name."""
+        return {
+            name: member
+            for name, member in vars(self.members).items()
+            if isinstance(member, (FunctionType, property))
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """One SNN library.
+
+    Attributes:
+        package: its top-level package.
+        rows: what is known of its values; the first row that fits counts.
+        adapted: what attached modules do differently; the first entry that fits counts.
+        time_step: the time step of a neuron module in seconds, None if it has none.
+    """
+
+    package: str
+    rows: tuple[Trains | Refused, ...] = ()
+    adapted: tuple[Adapted, ...] = ()
+    time_step: Callable[[nn.Module], float | None] = _no_step
+
+
+def classes_of(package: str, kind: type) -> list[str]:
+    """The names of the classes of a package that a class is, or inherits from."""
+    return [base.__name__ for base in kind.__mro__ if base.__module__.split(".")[0] == package]
+
+
+def any_matches(names: Iterable[str], patterns: Iterable[str]) -> bool:
+    """Whether any of the names matches any of the patterns."""
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+# What entries need as `default` and `time_step`, and entries that many libraries have.
+
+
+def positive(neuron: nn.Module) -> Parametrization:
+    """Any positive value, on a logarithmic scale."""
+    return ExpScaledLog()
+
+
+def threshold(neuron: nn.Module) -> Parametrization:
+    """A positive value that grows additively."""
+    return Softplus()
+
+
+def between_zero_and_one(neuron: nn.Module) -> Parametrization:
+    """A decay factor per step."""
+    return BoundedSigmoid(0.0, 1.0)
+
+
+def above_one_step(neuron: nn.Module) -> Parametrization:
+    """A time constant in steps, of a module that integrates by forward Euler."""
+    return Softplus(lower=1.0)
+
+
+def own_step(neuron: nn.Module) -> float | None:
+    """The time step in seconds of a module that keeps one as `dt`."""
+    dt = getattr(neuron, "dt", None)
+    return float(dt) if dt else None
+
+
+def decays(membrane: str, synaptic: str) -> tuple[Trains, Trains]:
+    """The decay factors per step of a membrane and of a synapse, by their fields."""
+    return (
+        Trains(
+            field=membrane,
+            meaning="membrane decay per step",
+            default=between_zero_and_one,
+            quantity=Quantity.TAU_MEM,
+            stored_as=Decay,
+        ),
+        Trains(
+            field=synaptic,
+            meaning="synaptic decay per step",
+            default=between_zero_and_one,
+            quantity=Quantity.TAU_SYN,
+            stored_as=Decay,
+        ),
+    )
+
+
+def states(*fields: str, modules: tuple[str, ...] = ("*",)) -> tuple[Refused, ...]:
+    """What a module carries from step to step."""
+    return tuple(
+        Refused(
+            field=name,
+            reason="it is a state, which the module overwrites as it runs",
+            instead="Name a time constant, a decay or a threshold.",
+            modules=modules,
+        )
+        for name in fields
+    )
+
+
+# What the members of an `Adapted` class need.
+
+
+def plain_class(module: nn.Module) -> Any:
+    """The library's own class of an attached module."""
+    return getattr(type(module), PLAIN_CLASS)
+
+
+def stored(module: nn.Module, name: str) -> Any:
+    """What a module stores under a name that a property of its class hides.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    places: dict[str, Any] = module._modules
+    if name not in places:
+        # torch.compile in torch 2.6 takes items of `module.__dict__` for the property itself.
+        places = vars(module)
+    if name not in places:
+        raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+    return places[name]
+
+
+def store(module: nn.Module, name: str, value: Any) -> None:
+    """Stores a value under a name that a property of the module's class hides."""
+    module._modules.pop(name, None)
+    module.__dict__[name] = value

@@ -1,0 +1,85 @@
+"""Norse: forward-Euler cells that store rates (1/s) and thresholds in a record `p`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from neuroparam._catalogue.entries import (
+    Library,
+    Refused,
+    Trains,
+    own_step,
+    positive,
+    threshold,
+)
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._maps.base import Parametrization
+from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
+from neuroparam._maps.units import Rate
+
+__all__ = ["NORSE"]
+
+
+def _below_one_per_step(neuron: nn.Module) -> Parametrization | None:
+    # An Euler step is v += dt * rate * (...). Beyond rate = 1 / dt the membrane overshoots its
+    # target, and beyond 2 / dt it diverges, so that positive rates are not valid enough.
+    dt = own_step(neuron)
+    return BoundedSigmoid(0.0, 1.0 / dt) if dt else None
+
+
+NORSE = Library(
+    package="norse",
+    time_step=own_step,
+    rows=(
+        Refused(
+            field="dt",
+            reason="it is the time step of the simulation",
+            instead="Name a rate, such as tau_mem_inv.",
+        ),
+        # Norse's CobaLIF has rates in about 1/ms beside a dt in s, so that no unit fits both.
+        Trains(
+            field="tau_*_inv",
+            meaning="rate",
+            unit="as stored",
+            default=_below_one_per_step,
+            modules=("CobaLIF*",),
+        ),
+        *(
+            Trains(
+                field=field,
+                meaning=meaning,
+                unit="1/s",
+                default=_below_one_per_step,
+                quantity=quantity,
+                stored_as=Rate,
+                euler=True,
+            )
+            for field, meaning, quantity in (
+                ("tau_mem_inv", "membrane rate", Quantity.TAU_MEM),
+                ("tau_syn_inv", "synaptic rate", Quantity.TAU_SYN),
+            )
+        ),
+        Trains(field="tau_*_inv", meaning="rate", unit="1/s", default=_below_one_per_step),
+        Trains(
+            field="v_th*",
+            meaning="threshold",
+            unit="voltage",
+            default=threshold,
+            quantity=Quantity.THRESHOLD,
+        ),
+        Trains(
+            field="delta_T",
+            meaning="steepness of the exponential",
+            unit="voltage",
+            default=positive,
+            modules=("LIF*Ex*",),
+        ),
+        Trains(
+            field="beta",
+            meaning="adaptation of the threshold",
+            unit="voltage",
+            default=positive,
+            modules=("LSNN*",),
+        ),
+    ),
+)

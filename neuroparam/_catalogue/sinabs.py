@@ -1,0 +1,137 @@
+"""Sinabs: time constants in steps, integrated exactly, and thresholds; no time step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from neuroparam._catalogue.entries import (
+    Adapted,
+    Library,
+    Refused,
+    Trains,
+    between_zero_and_one,
+    decays,
+    positive,
+    states,
+    store,
+    stored,
+    threshold,
+)
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._ground.torch_state import callers
+from neuroparam._maps.units import Steps
+
+__all__ = ["SINABS"]
+
+
+class _SpikeWithThresholdGradient:
+    """A spike function of Sinabs whose backward reaches the threshold.
+
+    Sinabs' own functions return no gradient for it, so that it arrives through
+    `MembraneSubtract` alone, and through `MembraneReset` not at all. The number of spikes
+    depends on v / threshold: scaling v by threshold / threshold, which is 1 to the last bit,
+    gives the threshold the gradient -v / threshold times that of v, surrogate included, and
+    changes nothing else.
+    """
+
+    def __init__(self, spike_fn: Any):
+        self._spike_fn = spike_fn
+
+    @property
+    def required_states(self) -> list[str]:
+        return list(self._spike_fn.required_states)
+
+    def apply(self, v_mem: Tensor, *others: Any) -> Any:
+        level = others[-2]
+        if isinstance(level, Tensor) and level.requires_grad:
+            v_mem = v_mem * (level.detach() / level)
+        return self._spike_fn.apply(v_mem, *others)
+
+
+class _StatefulLayer:
+    """What attached layers of Sinabs do differently."""
+
+    @property
+    def spike_fn(self: Any) -> Any:
+        plain = stored(self, "spike_fn")
+        return None if plain is None else _SpikeWithThresholdGradient(plain)
+
+    @spike_fn.setter
+    def spike_fn(self: Any, value: Any) -> None:
+        store(self, "spike_fn", value)
+
+    def children(self: Any) -> Iterator[nn.Module]:
+        # `sinabs.reset_states(net)` and `sinabs.zero_grad(net)` look for layers without children
+        # and would pass over an attached layer. Its children are hidden from these two only:
+        # torch's `to`, `train` and `fully_shard` need them.
+        caller = next(itertools.islice(callers(), 1, None))
+        if caller.f_globals.get("__name__") == "sinabs.utils":
+            return iter(())
+        return nn.Module.children(self)
+
+
+SINABS = Library(
+    package="sinabs",
+    adapted=(Adapted(modules=("StatefulLayer",), members=_StatefulLayer),),
+    rows=(
+        Refused(
+            field="spike_threshold",
+            reason="in ALIF it is a state: the threshold at rest plus its adaptation",
+            instead="Name b0, the threshold at rest.",
+            modules=("ALIF",),
+        ),
+        Refused(
+            field="max_num_spikes_per_bin",
+            reason="it limits the spikes of a step",
+            instead="Set it directly.",
+        ),
+        *states("v_mem", "i_syn", "b"),
+        Trains(
+            field="tau_mem",
+            meaning="membrane time constant",
+            unit="steps",
+            default=positive,
+            quantity=Quantity.TAU_MEM,
+            stored_as=Steps,
+        ),
+        Trains(
+            field="tau_syn",
+            meaning="synaptic time constant",
+            unit="steps",
+            default=positive,
+            quantity=Quantity.TAU_SYN,
+            stored_as=Steps,
+        ),
+        Trains(
+            field="tau_adapt",
+            meaning="adaptation time constant",
+            unit="steps",
+            default=positive,
+        ),
+        *decays("alpha_mem", "alpha_syn"),
+        Trains(
+            field="alpha_adapt",
+            meaning="adaptation decay per step",
+            default=between_zero_and_one,
+        ),
+        Trains(field="adapt_scale", meaning="strength of the adaptation", default=positive),
+        Trains(
+            field="b0",
+            meaning="threshold at rest",
+            unit="voltage",
+            default=threshold,
+            quantity=Quantity.THRESHOLD,
+        ),
+        Trains(
+            field="spike_threshold",
+            meaning="threshold",
+            unit="voltage",
+            default=threshold,
+            quantity=Quantity.THRESHOLD,
+        ),
+    ),
+)

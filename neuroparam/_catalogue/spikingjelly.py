@@ -1,0 +1,207 @@
+"""SpikingJelly: python floats, time constants in steps, forward Euler; no time step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuroparam._catalogue.entries import (
+    Adapted,
+    Library,
+    Refused,
+    Trains,
+    above_one_step,
+    decays,
+    positive,
+    store,
+    stored,
+    threshold,
+)
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._catalogue.spikingjelly_surrogate import PyTorchSurrogate
+from neuroparam._maps.base import Parametrization
+from neuroparam._maps.softplus import Softplus
+from neuroparam._maps.units import Steps
+
+__all__ = ["SPIKINGJELLY"]
+
+
+class _AnyNode:
+    """What attached nodes of SpikingJelly do differently."""
+
+    @property
+    def surrogate_function(self: Any) -> Any:
+        return PyTorchSurrogate(stored(self, "surrogate_function"))
+
+    @surrogate_function.setter
+    def surrogate_function(self: Any, value: Any) -> None:
+        store(self, "surrogate_function", value)
+
+
+class _ILIFNode:
+    """What attached ILIF nodes do differently.
+
+    ILIFNode calls a compiled operator for many steps, whatever the surrogate function is, but
+    not for one step. Its base classes loop over single steps.
+    """
+
+    def multi_step_forward(self: Any, *args: Any, **keywords: Any) -> Any:
+        return _base(self, "BaseNode").multi_step_forward(self, *args, **keywords)
+
+    def multi_step_functional_forward(self: Any, *args: Any, **keywords: Any) -> Any:
+        base = _base(self, "MemoryModule")
+        return base.multi_step_functional_forward(self, *args, **keywords)
+
+
+def _base(node: nn.Module, name: str) -> Any:
+    """A base class of a node, by its name."""
+    return next(kind for kind in type(node).__mro__ if kind.__name__ == name)
+
+
+def _above_lower_bound(neuron: Any) -> Parametrization:
+    # DSR nodes clamp the threshold at this bound, and a clamp stops the gradient.
+    return Softplus(lower=float(neuron.v_threshold_lower_bound))
+
+
+def _learns_its_threshold(neuron: nn.Module) -> bool:
+    return bool(getattr(neuron, "learnable_vth", False))
+
+
+def _is_torchscript(neuron: nn.Module) -> bool:
+    methods = (value for kind in type(neuron).__mro__ for value in list(vars(kind).values()))
+    return any(
+        isinstance(getattr(method, "__func__", method), torch.jit.ScriptFunction)
+        for method in methods
+    )
+
+
+SPIKINGJELLY = Library(
+    package="spikingjelly",
+    adapted=(
+        Adapted(modules=("ILIFNode",), members=_ILIFNode),
+        Adapted(members=_AnyNode),
+    ),
+    rows=(
+        # What is refused:
+        *(
+            Refused(
+                field=name,
+                reason=(
+                    "this release of SpikingJelly computes in TorchScript functions that take "
+                    "floats"
+                ),
+                instead="Upgrade to SpikingJelly 2.0 or newer.",
+                quantity=quantity,
+                only_if=_is_torchscript,
+            )
+            for name, quantity in (
+                ("tau", Quantity.TAU_MEM),
+                ("v_threshold", Quantity.THRESHOLD),
+                ("*", None),
+            )
+        ),
+        Refused(
+            field="*",
+            reason=(
+                "it shapes the surrogate gradient, not the dynamics, and SpikingJelly shares its "
+                "default surrogate between all nodes"
+            ),
+            instead="Give the node a surrogate function of its own with the value you want.",
+            modules=("SurrogateFunctionBase",),
+        ),
+        Refused(
+            field="w",
+            reason="it is unconstrained already: ParametricLIFNode reads 1 / tau = sigmoid(w)",
+            instead="Train w as it is, or use LIFNode and name tau.",
+            modules=("ParametricLIFNode",),
+            quantity=Quantity.TAU_MEM,
+        ),
+        *(
+            Refused(
+                field=name,
+                reason="it is unconstrained already: GatedLIFNode reads it through a sigmoid",
+                instead="Train it as it is.",
+                modules=("GatedLIFNode",),
+                quantity=quantity,
+            )
+            for name, quantity in (
+                ("tau", Quantity.TAU_MEM),
+                ("v_threshold", Quantity.THRESHOLD),
+                ("linear_decay", None),
+                ("v_subreset", None),
+                ("conduct", None),
+                ("alpha", None),
+                ("beta", None),
+                ("gamma", None),
+            )
+        ),
+        Refused(
+            field="a",
+            reason="it is unconstrained already: MPBN nodes read their threshold as exp(a)",
+            instead="Train it as it is.",
+            modules=("MPBN*",),
+        ),
+        Refused(
+            field="v_threshold",
+            reason="with learnable_vth=True the node reads exp(a) in its place",
+            instead="Train a as it is, or build the node with learnable_vth=False.",
+            modules=("MPBN*",),
+            quantity=Quantity.THRESHOLD,
+            only_if=_learns_its_threshold,
+        ),
+        Refused(
+            field="tau",
+            reason="DSRLIFNode takes it as a float, in a function with a gradient of its own",
+            instead="Name v_threshold, or use LIFNode.",
+            modules=("DSRLIFNode",),
+            quantity=Quantity.TAU_MEM,
+        ),
+        Refused(
+            field="alpha",
+            reason="it enters the firing comparison only, which has no gradient",
+            instead="Name v_threshold.",
+            modules=("DSR*",),
+        ),
+        *(
+            Refused(
+                field=name,
+                reason="RAFNode takes it as a float, into math.exp, cos and sin",
+                instead="Name v_threshold.",
+                modules=("RAFNode",),
+            )
+            for name in ("b", "omega", "dt")
+        ),
+        # What trains:
+        Trains(
+            field="v_threshold",
+            meaning="threshold",
+            unit="voltage",
+            default=_above_lower_bound,
+            quantity=Quantity.THRESHOLD,
+            modules=("DSR*",),
+        ),
+        Trains(
+            field="tau",
+            meaning="membrane time constant",
+            unit="steps",
+            default=above_one_step,
+            quantity=Quantity.TAU_MEM,
+            stored_as=Steps,
+            euler=True,
+        ),
+        Trains(
+            field="tau_w", meaning="adaptation time constant", unit="steps", default=above_one_step
+        ),
+        *decays("v_decay", "c_decay"),
+        Trains(
+            field="v_threshold",
+            meaning="threshold",
+            unit="voltage",
+            default=threshold,
+            quantity=Quantity.THRESHOLD,
+        ),
+        Trains(field="k", meaning="gain of the membrane", default=positive, modules=("KLIFNode",)),
+    ),
+)

@@ -1,0 +1,356 @@
+"""Errors: what was given, what was found, at which path, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from neuroparam._ground.real import why_not_real
+
+__all__ = [
+    "AlreadyTrainableError",
+    "AmbiguousNameError",
+    "AssignmentError",
+    "CheckpointError",
+    "EvaluationError",
+    "InitialValueError",
+    "InvalidArgumentError",
+    "InvalidNamesError",
+    "NeuroparamError",
+    "NoGradientError",
+    "NonFiniteError",
+    "NotTrainableError",
+    "OptimizerError",
+    "OutOfDomainError",
+    "ParametrizationError",
+    "TiedParameterError",
+    "TimeStepError",
+    "UnknownNameError",
+    "UnsupportedModuleError",
+    "describe",
+    "listing",
+    "placed",
+]
+
+_LISTED = 20
+
+_Error = TypeVar("_Error", bound="NeuroparamError")
+
+
+def describe(value: object) -> str:
+    """One short phrase for a value in an error message.
+
+    >>> import torch
+    >>> describe(torch.tensor([1.0, 5.0]))
+    'a float32 tensor of shape (2,), min 1, max 5'
+    >>> describe(0.5)
+    '0.5'
+    """
+    if not isinstance(value, Tensor):
+        try:
+            text = repr(value)
+        except Exception:  # A user's class, or an integer of 5000 digits, may raise anything.
+            text = f"an object of {type(value)!r}"
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    kind = f"a {str(value.dtype).removeprefix('torch.')} tensor"
+    if is_lazy(value) or value.is_nested:
+        return kind  # Such a tensor has no shape.
+    kind = f"{kind} of shape {tuple(value.shape)}"
+    if value.is_meta:
+        return f"{kind} on the meta device"
+    if why_not_real(value) is not None:
+        return kind
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return kind  # vmap keeps the numbers out of reach.
+    numbers = value.detach().double()
+    return f"{kind}, min {numbers.min().item():g}, max {numbers.max().item():g}"
+
+
+def listing(paths: Iterable[str]) -> str:
+    """The paths as an indented list, which ends after twenty of them."""
+    shown = list(paths)
+    lines = [f"  {path}" for path in shown[:_LISTED]]
+    if len(shown) > _LISTED:
+        lines.append(f"  ... and {len(shown) - _LISTED} more")
+    return "\n".join(lines)
+
+
+class NeuroparamError(Exception):
+    """Base of every error that this library raises.
+
+    A function that finds something wrong says what; the function that knows the place adds it
+    with `at`, on the way to the user.
+
+    Attributes:
+        path: the value concerned, as a dotted path; None where the error is about no single one.
+    """
+
+    path: str | None = None
+
+    def at(self: _Error, path: str) -> _Error:
+        """The same error with the path of the value; a path that it has already is kept."""
+        if self.path is None:
+            self.path = path
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: {self._problem()}" if self.path else self._problem()
+
+    def _problem(self) -> str:
+        """The message without its place."""
+        return super().__str__()
+
+
+@contextmanager
+def placed(path: str) -> Iterator[None]:
+    """Gives every error of this library that is raised inside the path of the value concerned.
+
+    >>> with placed("lif.tau"):
+    ...     raise TimeStepError("dt is needed.")
+    Traceback (most recent call last):
+    ...
+    neuroparam._ground.errors.TimeStepError: 'lif.tau': dt is needed.
+    """
+    try:
+        yield
+    except NeuroparamError as error:
+        error.at(path)
+        raise
+
+
+class ParametrizationError(NeuroparamError, ValueError):
+    """A parametrization was built or used with constants that make no sense."""
+
+
+class OutOfDomainError(NeuroparamError, ValueError):
+    """Values lie outside the domain of their parametrization.
+
+    Attributes:
+        value: the offending tensor.
+        outside: how many of its entries lie outside.
+        domain: the domain, in words.
+        parametrization: the maps whose domain it is, in words; empty if they are not known.
+    """
+
+    def __init__(self, value: Tensor, outside: Tensor, domain: str, parametrization: str = ""):
+        super().__init__(value, outside, domain, parametrization)
+        self.value = value
+        self.outside = int(outside.sum())
+        self.domain = domain
+        self.parametrization = parametrization
+        self._lowest, self._highest = _span(value, outside)
+
+    def _problem(self) -> str:
+        whose = f" of {self.parametrization}" if self.parametrization else ""
+        return (
+            f"{self.outside} of {self.value.numel()} values lie outside the domain "
+            f"{self.domain}{whose}; they span {self._lowest:g} to {self._highest:g}. Give values "
+            f"inside, or choose a parametrization whose domain holds them, such as "
+            f"BoundedSigmoid(lower, upper)."
+        )
+
+
+def _span(value: Tensor, outside: Tensor) -> tuple[float, float]:
+    if not bool(outside.any()):
+        return float("nan"), float("nan")
+    bad = value.detach()[outside].double()
+    return bad.min().item(), bad.max().item()
+
+
+class UnsupportedModuleError(NeuroparamError, TypeError):
+    """The object cannot be made trainable as a whole (not a module, a ScriptModule)."""
+
+
+class InvalidArgumentError(NeuroparamError, TypeError, ValueError):
+    """Something that a user gave is not of the kind, or in the range, that is needed.
+
+    It is raised for an argument of a function, for an initial value, for `names`, and for what
+    is assigned to a trainable value. Earlier releases had a class for each; their names
+    `InvalidNamesError`, `InitialValueError` and `AssignmentError` still mean this one.
+
+    Attributes:
+        argument: its name; "init" for an initial value, "assignment" for an assigned one.
+        given: what was given.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, argument: str, given: object, problem: str):
+        super().__init__(argument, given, problem)
+        self.argument = argument
+        self.given = given
+        self.problem = problem
+        # The description is made now, because the user's object may change later.
+        self._found = describe(given)
+
+    def __str__(self) -> str:
+        what = self.argument
+        if self.path is not None:
+            what += f" {'to' if what == 'assignment' else 'of'} {self.path!r}"
+        separator = " " if self.problem.startswith("must ") else ": "
+        return f"{what}{separator}{self.problem}; got {self._found}."
+
+
+InvalidNamesError = InvalidArgumentError
+InitialValueError = InvalidArgumentError
+AssignmentError = InvalidArgumentError
+
+
+class UnknownNameError(NeuroparamError, ValueError):
+    """Names match nothing.
+
+    Attributes:
+        missing: name -> the near misses found for it.
+        available: the paths that could be named instead.
+    """
+
+    def __init__(
+        self, problem: str, missing: Mapping[str, Sequence[str]], available: Sequence[str]
+    ):
+        super().__init__(problem, missing, available)
+        self.problem = problem
+        self.missing = missing
+        self.available = available
+
+    def _problem(self) -> str:
+        lines = [f"{self.problem}:"]
+        for name, near in self.missing.items():
+            hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+            lines.append(f"  {name!r}{hint}")
+        if self.available:
+            lines += ["These can be named:", listing(self.available)]
+        else:
+            lines.append("There is nothing that could be named.")
+        return "\n".join(lines)
+
+
+class AmbiguousNameError(NeuroparamError, ValueError):
+    """A short name matches several places, or several names match one place equally well.
+
+    Attributes:
+        name: the name given, or the path of the place.
+        matches: the full paths it could mean, or the names that mean it.
+    """
+
+    def __init__(self, name: str, matches: Sequence[str], problem: str | None = None):
+        super().__init__(name, matches, problem)
+        self.name = name
+        self.matches = matches
+        self.problem = problem or (
+            f"could mean any of {len(matches)} places; name one by its full path"
+        )
+
+    def _problem(self) -> str:
+        return f"{self.name!r} {self.problem}:\n{listing(self.matches)}"
+
+
+class NotTrainableError(NeuroparamError, TypeError, ValueError):
+    """A name refers to something that cannot be trained.
+
+    It is also raised for a value that carries a parametrization already, and for a Parameter
+    that is registered in several places. Earlier releases had a class for each; their names
+    `AlreadyTrainableError` and `TiedParameterError` still mean this one.
+
+    Attributes:
+        path: the value concerned.
+        reason: why it cannot be trained.
+        instead: what to do.
+        paths: every place that holds the value, where it is registered in several.
+    """
+
+    def __init__(self, reason: str, instead: str, paths: Sequence[str] = ()):
+        super().__init__(reason, instead, paths)
+        self.reason = reason
+        self.instead = instead
+        self.paths = paths
+
+    def __str__(self) -> str:
+        what = "this" if self.path is None else repr(self.path)
+        return f"{what} cannot be trained: {self.reason}. {self.instead}"
+
+
+AlreadyTrainableError = NotTrainableError
+TiedParameterError = NotTrainableError
+
+
+class TimeStepError(NeuroparamError, ValueError):
+    """The time step of the simulation is needed, or contradicts a module's own."""
+
+
+class CheckpointError(NeuroparamError, RuntimeError, ValueError):
+    """A checkpoint does not fit: other keys, shapes or constants than the module has.
+
+    It is a RuntimeError, because `load_state_dict` itself raises one.
+    """
+
+
+class OptimizerError(NeuroparamError, RuntimeError):
+    """An optimizer was built before `make_trainable` and holds a Parameter that is gone.
+
+    Attributes:
+        path: the value that it would not train.
+        optimizer: the name of the optimizer's class.
+    """
+
+    def __init__(self, optimizer: str):
+        super().__init__(optimizer)
+        self.optimizer = optimizer
+
+    def _problem(self) -> str:
+        return (
+            f"this {self.optimizer} was built before make_trainable and holds a Parameter that "
+            f"gave way to one of another shape, the raw tensor of this value. Build the optimizer "
+            f"anew, after make_trainable."
+        )
+
+
+class EvaluationError(NeuroparamError, RuntimeError):
+    """A parametrization failed while a value was read."""
+
+
+class NoGradientError(NeuroparamError, RuntimeError):
+    """A parameter looks trainable and would never be trained.
+
+    Attributes:
+        paths: the parameters concerned.
+        reason: why no gradient reaches them.
+    """
+
+    def __init__(self, paths: Sequence[str], reason: str):
+        super().__init__(paths, reason)
+        self.paths = paths
+        self.reason = reason
+
+    def _problem(self) -> str:
+        return (
+            f"no gradient reaches\n{listing(self.paths)}\n{self.reason} Fix the forward, or name "
+            f"only parameters that it uses: make_fixed(module, names) gives the others back."
+        )
+
+
+class NonFiniteError(NeuroparamError, ArithmeticError):
+    """Training has diverged: raw values are inf or NaN, and what they were is lost.
+
+    Attributes:
+        paths: the parameters concerned.
+        when: what has just happened.
+    """
+
+    def __init__(self, lost: Mapping[str, str], when: str):
+        super().__init__(lost, when)
+        self.paths = list(lost)
+        self.when = when
+        self._lost = lost
+
+    def _problem(self) -> str:
+        entries = listing(f"{path}: {count}" for path, count in self._lost.items())
+        return (
+            f"{self.when}, raw values are inf or NaN:\n{entries}\nThe gradient was not finite, or "
+            f"the learning rate too large. Load the last checkpoint, and clip gradients before "
+            f"the step (torch.nn.utils.clip_grad_norm_, with error_if_nonfinite=True to stop "
+            f"before it) or lower the learning rate."
+        )

@@ -1,0 +1,74 @@
+"""What is asked of torch's inner state: modules, transforms, compilation, callers, sharding."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "all_modules",
+    "callers",
+    "current_level",
+    "is_compiling",
+    "sharded_like",
+    "transform_level",
+    "whole",
+]
+
+# Both are asked at every read of a value, so they are looked up once.
+current_level = torch._C._functorch.maybe_current_level
+is_compiling = torch.compiler.is_compiling
+
+
+def transform_level() -> int:
+    """How many `torch.func` transforms are in progress: a value must not leave its own."""
+    return 0 if is_compiling() else current_level() or 0
+
+
+def all_modules(module: nn.Module) -> list[nn.Module]:
+    """A module and all modules below it.
+
+    This is torch's walk, and not `module.modules()`, which Rockpool replaces by its own method.
+    """
+    return [found for _, found in nn.Module.named_modules(module)]
+
+
+def callers() -> Iterator[FrameType]:
+    """The calls in progress in this thread, innermost first, beginning with the caller's own.
+
+    The call stack is asked in the few places where torch tells its hooks too little.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def whole(value: Tensor) -> Tensor:
+    """The whole tensor in each process, also where `fully_shard` has spread it over them.
+
+    All processes must take part in the call.
+    """
+    gather: Any = getattr(value, "full_tensor", None)
+    return value if gather is None else gather()
+
+
+def sharded_like(raw: Any, value: Tensor) -> Tensor:
+    """A whole tensor, spread over the processes as `raw` is.
+
+    All processes must take part in the call. Where their values differ, the first one's count.
+
+    Args:
+        raw: a tensor, sharded or not.
+        value: a tensor of the same shape; one that is sharded already is left as it is.
+    """
+    if not hasattr(raw, "device_mesh") or hasattr(value, "device_mesh"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, raw.device_mesh, raw.placements)

@@ -1,0 +1,197 @@
+"""The contract of a parametrization: what a map, ours or a user's, must do and may say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from neuroparam._ground.errors import CheckpointError, ParametrizationError, describe
+from neuroparam._ground.real import as_real
+from neuroparam._maps.floats import just_above, just_below
+
+__all__ = ["Limits", "OpenInterval", "Parametrization", "bounds_of", "finite_constant"]
+
+
+class Limits(NamedTuple):
+    """The smallest and the largest value that a map returns in one dtype."""
+
+    lowest: float
+    highest: float
+
+
+class OpenInterval(constraints.Constraint):
+    """lower < x < upper: torch has the closed and the half-open interval only."""
+
+    def __init__(self, lower: float, upper: float):
+        self.lower_bound: float = lower
+        self.upper_bound: float = upper
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        return (self.lower_bound < value) & (value < self.upper_bound)
+
+    def __repr__(self) -> str:
+        return f"OpenInterval(lower_bound={self.lower_bound}, upper_bound={self.upper_bound})"
+
+
+class Parametrization(nn.Module):
+    """Base class of the maps from an unconstrained raw tensor to a valid value.
+
+    A map of your own is a subclass with three members:
+
+    * `forward(raw)` returns the value, a tensor of the same shape, dtype and device. It works
+      elementwise, is strictly monotone, and any finite raw value gives a value in the domain.
+    * `right_inverse(value)` returns the raw tensor: `forward(right_inverse(value))` gives the
+      value back. It is only called with values inside the domain.
+    * `domain`, an attribute of the class or of the instance, is the set of valid values as a
+      `torch.distributions.constraints` object.
+
+    Two more members are optional. `constant_names` lists the attributes that give a raw tensor
+    its meaning: they are printed, written into the state dict, and compared with those of a
+    checkpoint. `limits(dtype)` says how near to the bounds of its domain the map comes.
+
+    Keep constants as python floats. A registered buffer would change its dtype with the module,
+    and code that walks over a module's buffers could change its value.
+    `neuroparam.testing.check_parametrization` checks all of this for an instance.
+
+    Examples:
+        >>> import torch
+        >>> from torch.distributions import constraints
+        >>> from neuroparam import Parametrization, make_trainable, summary
+        >>> class Square(Parametrization):
+        ...     domain = constraints.positive
+        ...     def forward(self, raw):
+        ...         return torch.nn.functional.softplus(raw).square()
+        ...     def right_inverse(self, value):
+        ...         return torch.log(torch.expm1(value.sqrt()))
+        >>> module = torch.nn.Module()
+        >>> module.tau = 4.0
+        >>> print(summary(make_trainable(module, {"tau": Square()})))
+        name  parametrization  shape  min  median  max  domain    inside
+        tau   Square()         ()       4       4    4  (0, inf)     1/1
+    """
+
+    domain: constraints.Constraint
+    constant_names: ClassVar[tuple[str, ...]] = ()
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """The value for a raw tensor, in its shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        """The raw tensor for a value, in its shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} has no right_inverse")
+
+    def limits(self, dtype: torch.dtype) -> Limits:
+        """The smallest and the largest value that the map returns for a raw tensor of `dtype`.
+
+        Where a map does not say it, these are the floats next to the bounds of its domain.
+        """
+        lower, upper = self.image(-math.inf, math.inf)
+        largest = torch.finfo(dtype).max
+        return Limits(
+            just_above(lower, dtype) if math.isfinite(lower) else -largest,
+            just_below(upper, dtype) if math.isfinite(upper) else largest,
+        )
+
+    def image(self, lower: float, upper: float) -> tuple[float, float]:
+        """The open interval of the values for inputs between two bounds.
+
+        A map takes any raw tensor, so that its image is its domain, whatever the bounds are.
+        """
+        domain = self.domain
+        return (
+            float(getattr(domain, "lower_bound", -math.inf)),
+            float(getattr(domain, "upper_bound", math.inf)),
+        )
+
+    def domain_in_words(self) -> str:
+        """The domain for tables and messages, as an interval."""
+        lower, upper = self.image(0.0, math.inf)
+        return f"({lower:g}, {upper:g})"
+
+    def outside(self, value: Tensor) -> Tensor:
+        """Which entries of `value` this map cannot represent, as a boolean tensor."""
+        inside: Tensor = self.domain.check(value) & torch.isfinite(value)
+        return ~inside
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The constants as plain numbers, safe to load with `weights_only=True`."""
+        return {
+            "parametrization": type(self).__name__,
+            **{name: getattr(self, name) for name in self.constant_names},
+        }
+
+    def check_extra_state(self, state: dict[str, Any]) -> None:
+        """Raises unless a checkpoint's constants are those of this map, or can be adopted.
+
+        Raises:
+            CheckpointError: another parametrization, or other constants.
+        """
+        mine = self.get_extra_state()
+        differing = sorted(
+            name for name in mine.keys() | state.keys() if not self._agrees(name, mine, state)
+        )
+        if differing:
+            raise CheckpointError(
+                f"the checkpoint was written with "
+                f"{', '.join(f'{name}={state.get(name)!r}' for name in differing)}, this module "
+                f"has {', '.join(f'{name}={mine.get(name)!r}' for name in differing)}. The same "
+                f"raw values would mean other values: attach with the checkpoint's constants."
+            )
+
+    def _agrees(self, name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+        """Whether one constant of a checkpoint is the module's, or can become it."""
+        return bool(mine.get(name) == theirs.get(name))
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Checks, and where they are fitted adopts, the constants of a checkpoint.
+
+        Raises:
+            CheckpointError: as `check_extra_state`.
+        """
+        self.check_extra_state(state)
+
+    def extra_repr(self) -> str:
+        shown = ((name, getattr(self, name)) for name in self.constant_names)
+        return ", ".join(
+            f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
+            for name, value in shown
+        )
+
+
+def bounds_of(maps: Any) -> tuple[float, float]:
+    """The open interval of the values that a chain of maps reaches.
+
+    A map that is no `Parametrization` states no domain, and may reach anything.
+
+    Args:
+        maps: the maps, from the first one, which takes the raw tensor, to the last.
+
+    >>> from neuroparam import BoundedSigmoid, Rate
+    >>> bounds_of([BoundedSigmoid(0.01, 0.1), Rate()])
+    (10.0, 100.0)
+    """
+    bounds = -math.inf, math.inf
+    for each in maps:
+        known = isinstance(each, Parametrization)
+        bounds = each.image(*bounds) if known else (-math.inf, math.inf)
+    return bounds
+
+
+def finite_constant(owner: object, name: str, value: object) -> float:
+    """A constant given by the user as a finite python float.
+
+    Raises:
+        ParametrizationError: it is something else.
+    """
+    found = as_real(value)
+    if found is None or not math.isfinite(found):
+        raise ParametrizationError(
+            f"{type(owner).__name__}({name}=...) must be one finite number, got {describe(value)}."
+        )
+    return found

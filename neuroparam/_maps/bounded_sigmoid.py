@@ -1,0 +1,133 @@
+"""BoundedSigmoid: values between two bounds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from neuroparam._ground.errors import ParametrizationError, describe
+from neuroparam._maps.base import Limits, OpenInterval, finite_constant
+from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio, working
+from neuroparam._maps.limited import NO_ROOM, LimitedMap
+
+__all__ = ["BoundedSigmoid"]
+
+# The distance, in log(value), up to which the value is computed from the nearer bound.
+_NEAR = 0.5
+
+
+class BoundedSigmoid(LimitedMap):
+    r"""Values between two bounds: rates of an Euler cell, decays, negative thresholds.
+
+    With s = sigmoid(raw), in the linear spacing value = lower + (upper - lower) * s, and in the
+    logarithmic one value = lower * (upper / lower) ** s. Both are computed from the nearer
+    bound, as lower + ... for raw < 0 and upper - ... with sigmoid(-raw) for raw >= 0, so that
+    the distance to either bound keeps its full relative precision.
+
+    The inverse is raw = log(a) - log(b) with a = value - lower, b = upper - value (linear), or
+    a = log(value / lower), b = log(upper / value) (log).
+
+    * raw = 0 is (lower + upper) / 2 with slope (upper - lower) / 4, or sqrt(lower * upper) with
+      slope value * log(upper / lower) / 4.
+    * Weight decay pulls the value to that midpoint.
+    * Limits: for every finite raw the value stays inside by at least one unit in the last place
+      of its dtype. It sticks there from |raw| of about 17 (float32), 37 (float64) on, next to a
+      bound that is not 0; the gradient lives on, as exp(-|raw|), to |raw| = 87 or 708. Half
+      precision is computed in float32, but raw itself then carries 8 (bfloat16) or 11
+      (float16) bits: keep raw in float32.
+
+    Source: the two branches follow TensorFlow Probability's `Sigmoid(low, high)` bijector.
+
+    Args:
+        lower: the bound below every value, in the unit of the value.
+        upper: the bound above every value.
+        spacing: "linear", or "log" for positive bounds that span orders of magnitude.
+
+    Raises:
+        ParametrizationError: a bound is not finite, lower >= upper, an unknown spacing, or
+            spacing="log" with a bound that is not positive.
+
+    Examples:
+        >>> import torch
+        >>> rate = BoundedSigmoid(0.0, 1000.0)
+        >>> rate(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([268.9414, 500.0000, 731.0585])
+        >>> bool(rate(torch.tensor(1e30)) < 1000.0)
+        True
+        >>> BoundedSigmoid(1.0, 100.0, spacing="log")(torch.zeros(1))
+        tensor([10.])
+    """
+
+    constant_names = ("lower", "upper", "spacing")
+
+    def __init__(self, lower: float, upper: float, spacing: str = "linear"):
+        super().__init__()
+        self.lower = finite_constant(self, "lower", lower)
+        self.upper = finite_constant(self, "upper", upper)
+        self.spacing = spacing
+        if not self.lower < self.upper:
+            raise ParametrizationError(
+                f"BoundedSigmoid needs lower < upper, got lower={lower!r}, upper={upper!r}."
+            )
+        if not isinstance(spacing, str) or spacing not in ("linear", "log"):
+            raise ParametrizationError(
+                f'BoundedSigmoid(spacing=...) is "linear" or "log", got {describe(spacing)}.'
+            )
+        if spacing == "log" and self.lower <= 0:
+            raise ParametrizationError(
+                f'BoundedSigmoid(spacing="log") needs 0 < lower, got lower={lower!r}; use '
+                f'spacing="linear".'
+            )
+        self.domain = OpenInterval(self.lower, self.upper)
+        self._prepare()
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        limits = Limits(just_above(self.lower, dtype), just_below(self.upper, dtype))
+        if limits.lowest < limits.highest:
+            slope = self._extent(limits) * (limits.highest if self.spacing == "log" else 1.0)
+            if slope <= torch.finfo(dtype).max:
+                return limits
+        return NO_ROOM  # The bounds are too close, or too far apart, for this dtype.
+
+    def _extent(self, limits: Limits) -> float:
+        lowest, highest = limits
+        return math.log(highest / lowest) if self.spacing == "log" else highest - lowest
+
+    def forward(self, raw: Tensor) -> Tensor:
+        limits = self.limits(raw.dtype)
+        lowest, highest = limits
+        x = working(raw)
+        extent = self._extent(limits)
+        # One call of sigmoid(-|raw|) could serve both sides, but its derivative is 0 at raw = 0,
+        # so that training would never leave the midpoint.
+        up, down = extent * torch.sigmoid(x), extent * torch.sigmoid(-x)
+        below = x < 0
+        if self.spacing == "linear":
+            return torch.where(below, lowest + up, highest - down).to(raw.dtype)
+        # Near a bound the value is computed from that bound, which keeps the distance to it.
+        # Between them it is computed from the middle, where the rounding of the exponent leaves
+        # no gap between neighbouring values.
+        from_lowest = lowest + lowest * torch.expm1(up.clamp(max=_NEAR))
+        from_highest = highest + highest * torch.expm1(-down.clamp(max=_NEAR))
+        middle = math.sqrt(lowest) * math.sqrt(highest) * torch.exp(extent / 2 * torch.tanh(x / 2))
+        monotone = middle.clamp(
+            lowest + lowest * math.expm1(_NEAR), highest + highest * math.expm1(-_NEAR)
+        )
+        # The clamp corrects roundings only, and its gradient is left out.
+        middle = middle + (monotone - middle).detach()
+        near_bound = torch.where(below, up, down) < _NEAR
+        value = torch.where(near_bound, torch.where(below, from_lowest, from_highest), middle)
+        return value.to(raw.dtype)
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        lowest, highest = limits
+        least_a = log_least_gap(lowest, value.dtype)
+        least_b = log_least_gap(highest, value.dtype)
+        if self.spacing == "linear":
+            a, b = value - lowest, highest - value
+        else:
+            a, b = log_ratio(value, lowest), -log_ratio(value, highest)
+            least_a, least_b = least_a - math.log(lowest), least_b - math.log(highest)
+        return torch.log(a).clamp(min=least_a) - torch.log(b).clamp(min=least_b)

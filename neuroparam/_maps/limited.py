@@ -1,0 +1,120 @@
+"""Maps that know their limits in each dtype, and fit constants to the first value they see."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuroparam._ground.errors import OutOfDomainError, ParametrizationError
+from neuroparam._maps.base import Limits, Parametrization
+from neuroparam._maps.floats import FLOATS, working
+
+__all__ = ["NO_ROOM", "LimitedMap"]
+
+NO_ROOM = Limits(math.inf, -math.inf)
+
+
+def _is_positive(number: object) -> bool:
+    return isinstance(number, float) and 0.0 < number < math.inf
+
+
+class LimitedMap(Parametrization):
+    """Base of this library's maps: they hold their domain to the last float of every dtype.
+
+    A subclass names its constants, computes its limits for a dtype from them, and inverts
+    values between these limits. A constant that the user leaves out (None) is fitted to the
+    first value that `right_inverse` sees. It travels with the state dict and is adopted from a
+    checkpoint; constants that the user gave must agree with the checkpoint's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fitted: frozenset[str] = frozenset()
+        self._limits: dict[torch.dtype, Limits] = {}
+
+    def _fit(self, value: Tensor) -> None:
+        """Sets the constants left as None from `value` (float64, all inside the domain)."""
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        """The interval of values that the map reaches when raw has this dtype."""
+        raise NotImplementedError
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        """The raw tensor for values between the limits, in the working precision."""
+        raise NotImplementedError
+
+    def _prepare(self) -> None:
+        """Computes once what depends on the constants, for every dtype that raw can have."""
+        self._limits = {}
+        for dtype in FLOATS:
+            lowest, highest = self._limits_in(dtype)
+            largest = torch.finfo(dtype).max
+            fits = -largest <= lowest < highest <= largest
+            self._limits[dtype] = Limits(lowest, highest) if fits else NO_ROOM
+
+    def limits(self, dtype: torch.dtype) -> Limits:
+        """The smallest and the largest value that the map returns for a raw tensor of `dtype`.
+
+        Raises:
+            ParametrizationError: a constant is still None, the dtype is not floating, or it has
+                no room for the constants (bounds that round to neighbours, a reference beyond
+                its largest number).
+        """
+        limits = self._limits.get(dtype)
+        if limits is not None and limits.lowest < limits.highest:
+            return limits
+        unset = [name for name in self.constant_names if getattr(self, name) is None]
+        if unset:
+            problem = (
+                f"{', '.join(unset)} is fitted to the first value that right_inverse sees; "
+                f"attach it, or give the constant"
+            )
+        elif limits is None:
+            problem = f"raw must be floating point, got {dtype}"
+        else:
+            problem = (
+                f"its constants leave no room in {dtype}; give others, or use the module in "
+                f"double precision"
+            )
+        raise ParametrizationError(f"{self!r} cannot be evaluated: {problem}.")
+
+    def outside(self, value: Tensor) -> Tensor:
+        lowest, highest = self.limits(value.dtype)
+        return ~((value >= lowest) & (value <= highest))
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        """The raw tensor whose value this is; a new tensor of the same shape and dtype.
+
+        Args:
+            value: the values, any shape, floating point, inside the domain.
+
+        Raises:
+            OutOfDomainError: some values are outside the domain, or NaN.
+            ParametrizationError: as `limits`.
+        """
+        value = value.detach()
+        if not self._limits:
+            wrong = ~(self.domain.check(value) & torch.isfinite(value))
+            if bool(wrong.any()):
+                raise OutOfDomainError(value, wrong, self.domain_in_words())
+            self._fit(value.double())
+            self._prepare()
+        wrong = self.outside(value)
+        if bool(wrong.any()):
+            raise OutOfDomainError(value, wrong, self.domain_in_words())
+        return self._invert(working(value), self.limits(value.dtype)).to(value.dtype)
+
+    def _agrees(self, name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+        if name in self._fitted:
+            return _is_positive(theirs.get(name))
+        return super()._agrees(name, mine, theirs)
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        for name in self._fitted:
+            setattr(self, name, state[name])
+        if all(getattr(self, name) is not None for name in self.constant_names):
+            self._prepare()

@@ -1,0 +1,114 @@
+"""Softplus: values above a lower bound that grow additively."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from neuroparam._ground.errors import ParametrizationError
+from neuroparam._maps.base import Limits, finite_constant
+from neuroparam._maps.floats import (
+    just_above,
+    log_least_gap,
+    nearly_largest,
+    working,
+    working_dtype,
+)
+from neuroparam._maps.limited import NO_ROOM, LimitedMap
+
+__all__ = ["Softplus"]
+
+# softplus(raw + log(e - 1)) is 1 at raw = 0, so that raw = 0 means lower + scale.
+_ODDS = math.e - 1.0
+_SHIFT = math.log(_ODDS)
+# Above this, softplus(x) = x to the last bit of float64.
+_LINEAR = 40.0
+
+
+class Softplus(LimitedMap):
+    r"""Values above a lower bound that grow additively: thresholds, and long time constants.
+
+    value = lower + scale * log(1 + (e - 1) * exp(raw)), that is lower + scale * softplus(raw +
+    log(e - 1)), and raw = log(expm1(y) / (e - 1)) with y = (value - lower) / scale.
+
+    * raw = 0 is lower + scale; the slope there is (1 - 1/e) * scale = 0.632 * scale. The slope
+      tends to scale for large raw, and to value - lower for very negative raw.
+    * Weight decay pulls the value to lower + scale.
+    * Limits: the value stays above `lower` by at least one unit in the last place of its dtype
+      (by the smallest normal number where lower = 0) and below the largest finite number, for
+      every finite raw; the gradient with respect to raw is then 0 for raw below -87 (float32),
+      -708 (float64). Half precision is computed in float32, but raw itself then carries 8
+      (bfloat16) or 11 (float16) bits, and small updates vanish: keep raw in float32.
+
+    Source: Dugas et al. 2001 (softplus); the stable inverse as in TensorFlow Probability's
+    `Softplus` bijector. The factor e - 1 in place of a shift of raw saves two roundings.
+
+    Args:
+        lower: the bound below every value, in the unit of the value.
+        scale: distance from `lower` at raw = 0, in the unit of the value, > 0. None: fitted to
+            the mean distance of the initial value from `lower`, so that one learning rate
+            suits every unit.
+
+    Raises:
+        ParametrizationError: a constant is not finite, or scale is not positive.
+
+    Examples:
+        >>> import torch
+        >>> threshold = Softplus(lower=0.5, scale=1.0)
+        >>> threshold(torch.zeros(1))
+        tensor([1.5000])
+        >>> threshold.right_inverse(torch.tensor([2.5]))
+        tensor([1.3133])
+    """
+
+    constant_names = ("lower", "scale")
+
+    def __init__(self, lower: float = 0.0, scale: float | None = None):
+        super().__init__()
+        self.lower = finite_constant(self, "lower", lower)
+        self.domain = constraints.greater_than(self.lower)
+        self.scale: float | None = None
+        if scale is None:
+            self._fitted = frozenset({"scale"})
+        else:
+            self.scale = finite_constant(self, "scale", scale)
+            if self.scale <= 0:
+                raise ParametrizationError(f"Softplus(scale=...) must be > 0, got {scale!r}.")
+            self._prepare()
+
+    def _fit(self, value: Tensor) -> None:
+        self.scale = (value - self.lower).mean().item()
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        assert self.scale is not None
+        lowest, highest = just_above(self.lower, dtype), nearly_largest(dtype)
+        smallest = torch.finfo(working_dtype(dtype)).tiny
+        if lowest > highest * (1 - 2.0**-6) or not smallest <= self.scale <= highest:
+            return NO_ROOM
+        # Raw is nearly (value - lower) / scale, and must be a number of this dtype too.
+        return Limits(lowest, min(highest, lowest + self.scale * highest))
+
+    def forward(self, raw: Tensor) -> Tensor:
+        lowest, _ = self.limits(raw.dtype)
+        assert self.scale is not None
+        r = working(raw)
+        # Raw stays below the one whose value is nearly the largest number.
+        largest = nearly_largest(raw.dtype) * (1 - 2.0**-7)
+        top = (largest - max(lowest, 0.0)) / self.scale
+        top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
+        r = r.clamp(max=min(top, largest))
+        curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
+        y = torch.where(r > _LINEAR, r + _SHIFT, curved)
+        # Starting at `lowest` instead of `lower` keeps the value inside without a clamp, which
+        # would stop the gradient.
+        return (lowest + self.scale * y).to(raw.dtype)
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        assert self.scale is not None
+        least = log_least_gap(limits.lowest, value.dtype) - math.log(self.scale)
+        y = (value - limits.lowest) / self.scale
+        curved = torch.log(torch.expm1(y.clamp(max=_LINEAR)) / _ODDS).clamp(min=least - _SHIFT)
+        return torch.where(y > _LINEAR, y - _SHIFT, curved)

@@ -1,0 +1,237 @@
+"""The class of a module with attached values: it reads, assigns, copies, pickles and loads them."""
+
+from __future__ import annotations
+
+import copy
+import copyreg
+import threading
+import weakref
+from types import FunctionType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
+from neuroparam._catalogue.registry import adapted_members
+from neuroparam._ground.errors import AssignmentError, UnsupportedModuleError
+from neuroparam._value.once import evaluate
+from neuroparam._value.parameter import NeuronParameter, alive
+
+__all__ = ["add_parameter", "classes", "parametrizations_of", "remove_parameter"]
+
+
+def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
+    """What torch keeps at `module.parametrizations`, by the names of the values."""
+    modules = module._modules  # A ScriptModule has a dictionary without `get` here.
+    found = modules["parametrizations"] if "parametrizations" in modules else None  # noqa: SIM401
+    return dict(found.items()) if isinstance(found, nn.ModuleDict) else {}
+
+
+def _value_property(name: str) -> property:
+    """Reads and assigns the value `name` of a module that has it attached.
+
+    One class serves many modules. On a module that has no such value, the property lets the
+    plain attribute through.
+    """
+
+    def get(module: nn.Module) -> Any:
+        parametrizations = module._modules.get("parametrizations")
+        parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
+        if parameter is None:
+            if name in module.__dict__:
+                return module.__dict__[name]
+            # Python goes on to __getattr__, which finds parameters and buffers.
+            raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+        if isinstance(parameter, NeuronParameter):
+            # This saves the call that `parameter.raw` would be.
+            raw: Any = parameter._parameters["original"]
+            return evaluate(parameter, raw)
+        return parameter()  # Another library has parametrized the same module.
+
+    def set_(module: nn.Module, value: Any) -> None:
+        parameter: Any = parametrizations_of(module).get(name)
+        if isinstance(parameter, NeuronParameter):
+            parameter.assign(value)
+        elif parameter is not None:
+            parameter.right_inverse(value)
+        else:
+            module.__dict__[name] = value
+
+    def delete(module: nn.Module) -> None:
+        parameter = parametrizations_of(module).get(name)
+        path = parameter.path if isinstance(parameter, NeuronParameter) else name
+        raise AssignmentError(
+            "assignment",
+            "del",
+            "a trainable value is not deleted; make_fixed gives the plain one back",
+        ).at(path)
+
+    return property(get, set_, delete)
+
+
+class _SharedClass(type):
+    """Metaclass of the injected classes.
+
+    torch's `register_parametrization` and `remove_parametrizations` add and delete properties
+    on `module.__class__`, as if the class were this one module's own. An injected class is
+    shared by all modules of its kind, so that ensembles stack and compiled code is shared.
+    Hence a property that is added for one module must let the others pass, and none is deleted.
+    """
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        getter = getattr(value, "fget", None)
+        if getattr(getter, "__module__", None) == parametrize.__name__:
+            value = _value_property(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        if not isinstance(cls.__dict__.get(name), property):
+            super().__delattr__(name)
+
+
+class _Members:
+    """The methods of every injected class.
+
+    They are copied into it. A base class would be simpler, but Python refuses it for modules
+    whose class has an abstract base, such as Rockpool's ("object layout differs").
+    """
+
+    _neuroparam_names: frozenset[str]
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        if name in type(self)._neuroparam_names and isinstance(value, (nn.Module, nn.Buffer)):
+            # torch would register it beside the value, and the value would go on being read.
+            object.__setattr__(self, name, value)
+        else:
+            plain_class(self).__setattr__(self, name, value)
+
+    def register_parameter(self: Any, name: str, param: nn.Parameter | None) -> None:
+        # torch calls this for `module.tau = nn.Parameter(...)`.
+        parameter = parametrizations_of(self).get(name)
+        if isinstance(parameter, NeuronParameter) and param is not None:
+            parameter.assign(param)
+        else:
+            plain_class(self).register_parameter(self, name, param)
+
+    def _load_from_state_dict(
+        self: Any, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name, parameter in parametrizations_of(self).items():
+            # A checkpoint of the plain module holds the value where ours holds raw.
+            own = f"{prefix}parametrizations.{name}."
+            if isinstance(parameter, NeuronParameter) and f"{own}original" not in state_dict:
+                if prefix + name in state_dict:
+                    raw = parameter.raw_of_entry(state_dict.pop(prefix + name))
+                    state_dict[f"{own}original"] = raw
+                    for index in range(len(parameter)):
+                        parameter[index].state_dict(destination=state_dict, prefix=f"{own}{index}.")
+        plain_class(self)._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
+
+    def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
+        # The library's own method may go through its constructor.
+        make, args, state, *_ = self.__reduce_ex__(4)
+        made: Any = make(*args)
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(state, memo))
+        return made
+
+    def __prepare_scriptable__(self: Any) -> None:
+        found = parametrizations_of(self).items()
+        paths = (getattr(parameter, "path", name) for name, parameter in found)
+        raise UnsupportedModuleError(
+            f"torch.jit.script cannot compile {', '.join(paths)}, computed from a raw tensor. "
+            f"Script a fixed copy, make_fixed(copy.deepcopy(module)), or use torch.compile, "
+            f"torch.export or torch.jit.trace."
+        )
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        make, args, *rest = plain_class(self).__reduce_ex__(self, protocol)
+        if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+            make, args = _new, (plain_class(self), type(self)._neuroparam_names)
+        # torch neither copies tensors with a history nor sends them to other processes.
+        return make, args, *map(_without_history, rest)
+
+
+def _without_history(value: Any) -> Any:
+    """A module's state with tensors detached; the same object where nothing has a history."""
+    if isinstance(value, Tensor):
+        return value if value.grad_fn is None else value.detach()
+    if isinstance(value, dict):
+        detached = {key: _without_history(item) for key, item in value.items()}
+        if all(detached[key] is item for key, item in value.items()):
+            return value
+        changed = copy.copy(value)
+        changed.update(detached)
+        return changed
+    if isinstance(value, (list, tuple)):
+        items = [_without_history(item) for item in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
+    return value
+
+
+# (plain class, names of the attached values, what the catalogue changes) -> injected class
+classes: weakref.WeakValueDictionary[tuple[Any, ...], type] = weakref.WeakValueDictionary()
+_one_at_a_time = threading.Lock()
+
+
+def _class_for(plain: Any, names: frozenset[str]) -> type:
+    """The class of modules of type `plain` with these names attached; always the same one."""
+    adapted = adapted_members(plain)
+    key = (plain, names, *adapted.items())
+    existing = classes.get(key)
+    if existing is not None:
+        return existing
+    kind: Any = _SharedClass
+    if type(plain) is not type:  # The library's class has a metaclass of its own.
+        kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
+    methods = {n: m for n, m in vars(_Members).items() if isinstance(m, FunctionType)}
+    body: dict[str, Any] = {
+        "__module__": plain.__module__,
+        "__doc__": plain.__doc__,
+        PLAIN_CLASS: plain,
+        "_neuroparam_names": names,
+        **methods,
+        **adapted,
+        **{name: _value_property(name) for name in names},
+    }
+    made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)
+    with _one_at_a_time:
+        return classes.setdefault(key, made)
+
+
+def _new(plain: type, names: frozenset[str]) -> Any:
+    """An empty instance, for copying and unpickling."""
+    return object.__new__(_class_for(plain, names))
+
+
+def _inject(module: nn.Module) -> None:
+    """Gives a module the class that its present parametrizations need, or its plain one."""
+    plain = type(module)
+    if plain.__module__ == parametrize.__name__:  # torch has injected a class of its own.
+        plain = plain.__bases__[0]
+    plain = getattr(plain, PLAIN_CLASS, plain)
+    names = frozenset(parametrizations_of(module))
+    module.__class__ = _class_for(plain, names) if names else plain
+
+
+def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> None:
+    """Makes `owner.name` the value of `parameter`; the plain attribute must be gone."""
+    lists = owner._modules.setdefault("parametrizations", nn.ModuleDict())
+    assert lists is not None
+    lists._modules[name] = parameter
+    parameter.train(owner.training)
+    _inject(owner)
+
+
+def remove_parameter(owner: nn.Module, name: str) -> None:
+    """Takes the value `owner.name` away again."""
+    lists = owner._modules["parametrizations"]
+    assert lists is not None
+    parameter: Any = lists._modules.pop(name)
+    alive.discard(parameter)  # Its raw Parameter may become the module's own again.
+    if not lists._modules:
+        del owner._modules["parametrizations"]
+    _inject(owner)

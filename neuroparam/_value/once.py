@@ -1,0 +1,317 @@
+"""Once per forward: within a scope each value is evaluated once, in each thread.
+
+A scope is the time of one forward, or of one `cached()` block. `evaluate` is called at every read
+of a value. It returns the value that the scope of this thread keeps, if that is still good, and
+has the parameter compute it otherwise.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from neuroparam._ground.torch_state import callers, current_level, is_compiling, transform_level
+
+__all__ = [
+    "Evaluated",
+    "Scope",
+    "active",
+    "cached",
+    "close_interrupted",
+    "close_scope",
+    "evaluate",
+    "is_open",
+    "note_optimizer_step",
+    "open_scope",
+]
+
+
+class Evaluated(Protocol):
+    """What is evaluated: a callable that reads one raw tensor."""
+
+    def __call__(self) -> Tensor: ...
+
+    def gradient_came(self, gradient: Tensor | None) -> None:
+        """Called when a backward pass reaches the value."""
+
+
+class _LastStep:
+    """Which step was the last one of all optimizers."""
+
+    token = object()
+
+
+def note_optimizer_step() -> None:
+    """Marks what `cached()` blocks keep as too old: an optimizer has made a step."""
+    # A fresh object cannot repeat. A counter that two threads raise could.
+    _LastStep.token = object()
+
+
+class _Entry:
+    """A value, and what tells whether it is still good."""
+
+    __slots__ = (
+        "__weakref__",
+        "memory",
+        "quick",
+        "raw",
+        "step",
+        "used_up",
+        "value",
+        "version",
+    )
+
+    def __init__(self, raw: Tensor, value: Tensor):
+        self.raw = raw
+        self.value = value
+        self.version = _version(raw)
+        self.memory = _memory(raw)
+        self.step = _LastStep.token
+        # Whether `evaluate` can tell by itself that the value is good. A value with a graph serves
+        # in every gradient mode.
+        self.quick = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
+        # A backward pass sets this, because it frees the graph behind the value.
+        self.used_up = False
+
+    def valid_in_forward(self, raw: Tensor) -> bool:
+        """Whether evaluating anew would give the same value, and a graph if one is wanted."""
+        if self.raw is not raw or self.used_up or self.version != _version(raw):
+            return False
+        value = self.value
+        if value.requires_grad:
+            return True  # It serves under no_grad too, where a Parameter requires a gradient.
+        if torch.is_grad_enabled():
+            # The value was made under no_grad or in inference mode, and has no history.
+            return not (raw.requires_grad or value.is_inference())
+        return torch.is_inference_mode_enabled() or not value.is_inference()
+
+    def valid(self, raw: Tensor) -> bool:
+        """The same, for the time of a `cached()` block, in which more can happen."""
+        # Fused optimizers change parameters without raising their version counter.
+        unstepped = self.step is _LastStep.token
+        return unstepped and self.valid_in_forward(raw) and self.memory == _memory(raw)
+
+
+def _version(raw: Tensor) -> int:
+    """Changes with every in-place change of a tensor."""
+    try:
+        return raw._version
+    except RuntimeError:  # An inference tensor has no version.
+        return 0
+
+
+def _memory(raw: Tensor) -> tuple[object, ...]:
+    """Changes when a tensor is moved, converted, or given other memory (`raw.data = ...`)."""
+    try:
+        pointer = raw.data_ptr()
+    except RuntimeError:  # A meta or fake tensor has no memory of its own.
+        pointer = 0
+    return raw.dtype, raw.device, pointer
+
+
+class _Backward:
+    """A hook on a value, called when a backward pass comes through."""
+
+    def __init__(self, entry: _Entry, parameter: Evaluated):
+        # A strong reference would close a circle: the entry holds the value, the value this hook.
+        self._entry = weakref.ref(entry)
+        self._parameter = parameter
+
+    def __call__(self, gradient: Tensor | None) -> None:
+        entry = self._entry()
+        if entry is not None:
+            entry.used_up = True
+            entry.quick = False
+        self._parameter.gradient_came(gradient)
+
+
+def _exporting() -> bool:
+    """Whether torch runs the code itself while it compiles: `torch.export(..., strict=False)`."""
+    return is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+class Scope:
+    """The values evaluated so far within one forward, or one `cached()` block."""
+
+    def __init__(self, root: nn.Module | None, around: Scope | None = None):
+        self.root = root
+        self.grad_enabled = torch.is_grad_enabled()
+        self.level = transform_level()
+        self.values: dict[Evaluated, _Entry] = {}
+        self.exporting = _exporting()
+        self.traced: dict[Evaluated, Tensor] = {}
+        self.exported: dict[Evaluated, Tensor] = {}
+        self.frame: FrameType | None = None
+        self.lasting = root is None
+        if around is not None:
+            if not self.exporting:  # To an exported graph, values from outside are constants.
+                self.values = around.values
+            self.lasting = around.lasting
+            self.grad_enabled = self.grad_enabled or around.grad_enabled
+            if not self.lasting:
+                self.traced = around.traced
+                self.exported = around.exported
+
+    def evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
+        if is_compiling():
+            # Compiled code cannot ask whether a value is still good. Within one forward it need
+            # not, because nothing changes a parameter there; a `cached()` block is longer.
+            if self.root is None:
+                return parameter()
+            # While Dynamo builds guards, it runs our properties for real. Such a read must not
+            # write to `traced`, because a guard watches that dictionary.
+            known = self.exported if _exporting() else self.traced
+            if parameter not in known:
+                known[parameter] = parameter()
+            return known[parameter]
+        if self.level != (current_level() or 0):
+            return parameter()
+        entry = self.values.get(parameter)
+        if entry is not None and (
+            entry.valid(raw) if self.lasting else entry.valid_in_forward(raw)
+        ):
+            return entry.value
+        # The first read may be under no_grad, and later reads in this forward need the graph.
+        with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
+            value = parameter()
+        entry = self.values[parameter] = _Entry(raw, value)
+        if value.requires_grad:
+            value.register_hook(_Backward(entry, parameter))
+        return value
+
+
+class Active(threading.local):
+    """The scopes open in this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+
+
+active = Active()
+
+
+def _open_scopes() -> list[Scope]:
+    """The scopes open in this thread.
+
+    A failed export calls no hooks, and leaves a scope open; it is closed here.
+    """
+    scopes = active.scopes
+    while scopes and scopes[-1].exporting and not is_compiling():
+        scopes.pop()
+    return scopes
+
+
+def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
+    """The value of a parameter: from the scope of this thread, or computed now.
+
+    Args:
+        parameter: what is evaluated.
+        raw: the tensor that it reads at present.
+    """
+    # This runs at every read, in every time step. The case that nearly always holds is tested
+    # here, in one function and at about the cost of reading an nn.Parameter. `Scope.evaluate`
+    # handles all other cases.
+    if not is_compiling():
+        scopes = active.scopes
+        if not scopes:
+            return parameter()
+        scope = scopes[-1]
+        entry = scope.values.get(parameter)
+        if (
+            entry is not None
+            and entry.quick
+            and entry.raw is raw
+            and entry.version == raw._version
+            and scope.level == (current_level() or 0)
+            and not (
+                scope.lasting
+                and (entry.step is not _LastStep.token or entry.memory[-1] != raw.data_ptr())
+            )
+        ):
+            return entry.value
+    scopes = _open_scopes()
+    return scopes[-1].evaluate(parameter, raw) if scopes else parameter()
+
+
+def open_scope(root: nn.Module, frame: FrameType | None = None) -> None:
+    """Opens the scope of a forward of `root`; inside another scope it joins that one.
+
+    Args:
+        root: the module given to `make_trainable`.
+        frame: the call that runs its forward, for `close_interrupted`.
+    """
+    scopes = _open_scopes()
+    # A module that calls itself opens a scope of its own: the outer forward is not finished.
+    if scopes and not is_open(root) and scopes[-1].level == transform_level():
+        scopes.append(Scope(root, around=scopes[-1]))
+    else:
+        scopes.append(Scope(root))
+    scopes[-1].frame = frame
+
+
+def close_interrupted() -> None:
+    """Closes the scopes that a KeyboardInterrupt has left open, because torch runs no hook then.
+
+    All later forwards in this thread would otherwise join such a scope, and read its old values.
+    """
+    scopes = active.scopes
+    while scopes and scopes[-1].frame is not None:
+        if any(frame is scopes[-1].frame for frame in callers()):
+            break
+        scopes.pop()
+
+
+def close_scope(root: nn.Module) -> None:
+    """Closes the innermost scope of `root` and whatever was left open inside it."""
+    scopes = active.scopes
+    if is_open(root):
+        while scopes.pop().root is not root:
+            pass
+
+
+def is_open(root: nn.Module) -> bool:
+    """Whether a forward of `root` is in progress in this thread."""
+    return root in [scope.root for scope in active.scopes]
+
+
+@contextmanager
+def cached() -> Iterator[None]:
+    """Evaluates each parametrization once for a time loop of your own.
+
+    The forward of the module given to `make_trainable` does this by itself. Use this around a
+    loop that calls single-step cells one by one:
+
+        >>> import torch
+        >>> from neuroparam import Softplus, cached, make_trainable
+        >>> class Cell(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.decay_rate = 0.1
+        ...     def forward(self, x, v):
+        ...         return v + self.decay_rate * (x - v)
+        >>> cell = make_trainable(Cell(), {"decay_rate": Softplus()})
+        >>> v = torch.zeros(4)
+        >>> with cached():
+        ...     for step in range(100):
+        ...         v = cell(torch.ones(4), v)
+
+    A value is computed anew when its parameter changes (an optimizer step, an assignment, a
+    checkpoint, a move), when a backward pass has used up its graph, and when it is first needed
+    with gradients. Threads do not share values. Under `torch.func` transforms and in compiled
+    code that start inside the block, values are computed each time.
+    Writing through `parameter.data` is the one change that cannot be seen.
+    """
+    scope = Scope(None)
+    active.scopes.append(scope)
+    try:
+        yield
+    finally:
+        if scope in active.scopes:
+            del active.scopes[active.scopes.index(scope) :]

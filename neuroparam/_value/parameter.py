@@ -1,0 +1,373 @@
+"""One trainable value: its raw Parameter behind its maps, with checks around them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils import parametrize
+
+from neuroparam._ground.errors import (
+    AssignmentError,
+    CheckpointError,
+    EvaluationError,
+    OutOfDomainError,
+    ParametrizationError,
+    describe,
+    placed,
+)
+from neuroparam._ground.real import as_real, why_not_real
+from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, transform_level
+from neuroparam._maps.base import Parametrization, bounds_of
+from neuroparam._maps.limited import LimitedMap
+from neuroparam._maps.time_constants import UnitMap
+from neuroparam._value.storage import Storage
+
+__all__ = ["NeuronParameter", "alive", "in_words"]
+
+
+class _Alive:
+    """Every trainable value that is alive, copies included.
+
+    Attributes:
+        stamp: another object whenever a value comes, or gets another raw Parameter.
+    """
+
+    def __init__(self) -> None:
+        # Modules compare by identity, so that they can be keys.
+        self._values: weakref.WeakKeyDictionary[NeuronParameter, None] = weakref.WeakKeyDictionary()
+        self.stamp = object()
+
+    def add(self, value: NeuronParameter) -> None:
+        self._values[value] = None
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Marks what was found out about the values earlier as too old."""
+        self.stamp = object()
+
+    def discard(self, value: NeuronParameter) -> None:
+        self._values.pop(value, None)
+
+    def all(self) -> list[NeuronParameter]:
+        # `keyrefs` copies the dictionary in one step, whatever other threads do meanwhile.
+        values = (reference() for reference in self._values.keyrefs())
+        return [value for value in values if value is not None]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._values
+
+
+alive = _Alive()
+
+
+class NeuronParameter(parametrize.ParametrizationList):
+    """One trainable value: torch's list of parametrizations, with checks around it.
+
+    It is found where torch keeps it, at `module.parametrizations[name]`, and holds the raw
+    tensor as `original`.
+
+    Args:
+        maps: the parametrizations; the first one maps raw, the last one yields the value.
+        value: the initial value, a tensor that nothing else uses.
+        path: where it is attached, for messages.
+
+    Raises:
+        OutOfDomainError: `value` leaves the domain of a map.
+        ParametrizationError: a map's `right_inverse` does not invert it.
+        EvaluationError: a map raises AttributeError.
+    """
+
+    path: str
+    storage: Storage
+    # Whether a backward pass brought a gradient: None before the first pass, False after one
+    # that came through without a gradient.
+    gradient_seen: bool | None
+    # The id of the raw tensor that was last evaluated. `fully_shard` exchanges the raw tensor
+    # for the time of a forward.
+    raw_seen: int | None = None
+
+    def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
+        # torch evaluates the maps while it builds the list, and errors need the path then.
+        self.__dict__["path"] = path
+        wanted = value.clone()  # torch puts raw into the memory of the value.
+        try:
+            if any(_is_users(each) for each in maps):
+                _invert(maps, wanted)
+            super().__init__(maps, nn.Parameter(value))
+        except OutOfDomainError as error:
+            error.parametrization = in_words(maps)
+            raise
+        except (EvaluationError, ParametrizationError):
+            raise
+        except Exception as error:  # A map may be the user's code, and may raise anything.
+            raise ParametrizationError(
+                f"{in_words(maps)} cannot be attached to {describe(wanted)}: "
+                f"{type(error).__name__}: {error}. See to forward and right_inverse, which take "
+                f"and give a tensor of the same shape and dtype."
+            ) from error
+        with torch.no_grad():
+            _refuse_unless_inverse(wanted, self(), self.raw, maps)
+        self.gradient_seen = None
+        alive.add(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # This value is a copy, or was unpickled.
+        super().__setstate__(state)
+        self.__dict__["raw_seen"] = None
+        alive.add(self)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> NeuronParameter:
+        raw = self.raw
+        super()._apply(*args, **kwargs)
+        if self.raw is not raw and self in alive:
+            alive.add(self)
+        return self
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        super().register_parameter(name, param)
+        if self in alive:
+            alive.add(self)
+
+    def adopt(self, parameter: nn.Parameter) -> None:
+        """Makes a Parameter that holds the raw numbers already the raw tensor."""
+        parameter.requires_grad_(True)
+        self._parameters["original"] = parameter
+        alive.add(self)
+
+    @property
+    def raw(self) -> nn.Parameter:
+        """The unconstrained Parameter that the optimizer trains."""
+        raw = self._parameters["original"]
+        assert raw is not None
+        return raw
+
+    @property
+    def last_map(self) -> nn.Module:
+        """The map that yields the value."""
+        return self[len(self) - 1]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The open interval of valid values."""
+        return bounds_of(self)
+
+    @property
+    def unit(self) -> UnitMap | None:
+        """The map from the physical to the stored unit, if there is one."""
+        return self.last_map if isinstance(self.last_map, UnitMap) else None
+
+    def physical(self) -> Tensor:
+        """The value before the unit map: a time constant in seconds."""
+        value: Tensor = self.raw
+        for index in range(len(self) - (self.unit is not None)):
+            value = self[index](value)
+        return value
+
+    def gradient_came(self, gradient: Tensor | None) -> None:
+        """Notes what a backward pass brought to the value."""
+        if gradient is None:
+            self.gradient_seen = bool(self.gradient_seen)
+        elif not self.gradient_seen:
+            self.gradient_seen = True
+
+    def raw_of(self, value: object) -> Tensor:
+        """The raw tensor for a value that the user gives.
+
+        Args:
+            value: a number for all entries, or a tensor of the shape and dtype of the value.
+
+        Raises:
+            AssignmentError: wrong type, shape or dtype, or a tensor with a gradient history.
+            OutOfDomainError: values outside the domain, or NaN.
+        """
+        with placed(self.path):
+            tensor = self._assignable(value)
+            try:
+                with torch.no_grad():
+                    raw = _invert(self, tensor.detach())
+            except OutOfDomainError as error:
+                error.parametrization = in_words(self)
+                raise
+            if not bool(torch.isfinite(raw).all()):
+                raise AssignmentError("assignment", tensor, "its right_inverse is not finite there")
+        return raw
+
+    def _assignable(self, value: object) -> Tensor:
+        """A value that the user gives as a tensor that can be stored."""
+        raw = self.raw
+        single = None if isinstance(value, Tensor) else as_real(value)
+        if single is not None:
+            value = torch.tensor(single, dtype=torch.float64).to(raw).expand_as(raw)
+        if not isinstance(value, Tensor):
+            raise AssignmentError("assignment", value, "it takes a number or a tensor")
+        problem = None
+        if (unfit := why_not_real(value)) is not None:
+            problem = "; ".join(unfit)
+        elif value.shape != raw.shape:
+            problem = f"its shape is {tuple(raw.shape)}, and stays so"
+        elif value.dtype != raw.dtype:
+            problem = f"its dtype is {raw.dtype}; convert with .to(...)"
+        elif value.grad_fn is not None and torch.is_grad_enabled():
+            problem = (
+                "assigning stores numbers, the gradient history would be lost; "
+                "assign value.detach()"
+            )
+        elif value.is_meta:
+            problem = "a tensor on the meta device has no numbers"
+        if problem is not None:
+            raise AssignmentError("assignment", value, problem)
+        return value
+
+    def raw_of_entry(self, entry: object) -> Tensor:
+        """The raw tensor for what the checkpoint of a plain module holds, in any precision.
+
+        It is on the checkpoint's device, because the module may still be on the meta device.
+
+        Raises:
+            AssignmentError, OutOfDomainError: as `raw_of`.
+        """
+        return self.raw_of(entry.to(self.raw.dtype) if isinstance(entry, Tensor) else entry)
+
+    def assign(self, value: object) -> None:
+        """Stores a value, through `right_inverse`; the raw Parameter stays the same object.
+
+        Raises:
+            AssignmentError, OutOfDomainError: as `raw_of`; also where `functional_call` assigns,
+                or where the module is on the meta device.
+        """
+        if _called_by_functional_call():
+            owner, dot, name = self.path.rpartition(".")
+            raise AssignmentError(
+                "assignment",
+                value,
+                f"functional_call can exchange the raw tensor only, whose key is "
+                f"'{owner}{dot}parametrizations.{name}.original' (and raw = right_inverse(value))",
+            ).at(self.path)
+        if self.raw.is_meta:
+            raise AssignmentError(
+                "assignment",
+                value,
+                "its module is on the meta device, which stores no numbers; materialise it first "
+                "(to_empty, load_state_dict)",
+            ).at(self.path)
+        raw = sharded_like(self.raw, self.raw_of(value))
+        with torch.no_grad():
+            self.raw.copy_(raw)
+
+    def forward(self) -> Tensor:
+        try:
+            if is_compiling() or transform_level():
+                return super().forward()  # Neither knows hooks for saved tensors.
+            self.__dict__["raw_seen"] = id(self.raw)
+            # Activation checkpointing must save equally many tensors when it recomputes a
+            # region. A value computed in one region and reused in the next breaks the count, so
+            # the hooks hide what the evaluation saves.
+            with saved_tensors_hooks(_packed, _unpacked):
+                return super().forward()
+        except AttributeError as error:
+            # Inside a property, an AttributeError would mean that the attribute is missing.
+            # Modules that define __getattr__ would swallow it.
+            raise EvaluationError(f"reading it failed: {error}").at(self.path) from error
+
+    def check_state(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        """Looks at what a checkpoint holds for this value, before anything of it is loaded.
+
+        Raises:
+            CheckpointError: other constants, under which the raw values would mean other values;
+                no constants; or raw values that are not finite.
+        """
+        raw = state_dict.get(f"{prefix}original")
+        if raw is None:
+            return
+        with placed(self.path):
+            for index in range(len(self)):
+                each = self[index]
+                if isinstance(each, Parametrization):
+                    key = f"{prefix}{index}._extra_state"
+                    if key not in state_dict:
+                        raise CheckpointError(
+                            f"the checkpoint has raw values and not the constants of {each!r} "
+                            f"that give them their meaning; {key!r} is missing."
+                        )
+                    each.check_extra_state(state_dict[key])
+            if isinstance(raw, Tensor) and not bool(torch.isfinite(raw).all()):
+                raise CheckpointError(
+                    f"the checkpoint holds raw values that are not finite, {describe(raw)}: it "
+                    f"was written after training diverged. Load an earlier one."
+                )
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self.check_state(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def in_words(maps: Iterable[nn.Module]) -> str:
+    """A chain of maps for messages and tables, from the first map to the last."""
+    return " -> ".join(map(repr, maps))
+
+
+def _is_users(each: nn.Module) -> bool:
+    """Whether a map is a user's that states a domain. Our own maps refuse what is outside."""
+    return isinstance(each, Parametrization) and not isinstance(each, LimitedMap)
+
+
+def _invert(maps: Iterable[Any], value: Tensor) -> Tensor:
+    """The raw tensor for a value, through the inverses of the maps from the last to the first.
+
+    Raises:
+        OutOfDomainError: a value is outside the domain of its map.
+    """
+    for each in reversed(list(maps)):
+        if _is_users(each):
+            wrong = each.outside(value)
+            if bool(wrong.any()):
+                raise OutOfDomainError(value, wrong, each.domain_in_words())
+        value = each.right_inverse(value)
+    return value
+
+
+def _refuse_unless_inverse(
+    wanted: Tensor, value: Tensor, raw: Tensor, maps: list[nn.Module]
+) -> None:
+    """Checks the inverses of maps that somebody else wrote."""
+    if all(isinstance(each, LimitedMap) for each in maps):
+        return
+    close = torch.isclose(value.double(), wanted.double(), rtol=1e-2, atol=0.0)
+    if not bool((torch.isfinite(raw) & close).all()):
+        raise ParametrizationError(
+            f"forward(right_inverse(value)) must give the value back; for {describe(wanted)} the "
+            f"raw tensor is {describe(raw)}, and its value {describe(value)}. See to "
+            f"right_inverse in {in_words(maps)}."
+        )
+
+
+def _packed(saved: Tensor) -> tuple[Tensor, int]:
+    # The tensor is detached. Otherwise an output and its graph node keep each other alive.
+    return saved.detach(), saved._version
+
+
+def _unpacked(packed: tuple[Tensor, int]) -> Tensor:
+    saved, version = packed
+    if saved._version != version:  # With hooks for saved tensors, torch does not check this.
+        raise RuntimeError(
+            "a tensor that a parametrization needs for its gradient was modified by an inplace "
+            "operation (an optimizer step between forward and backward is one)"
+        )
+    return saved
+
+
+def _called_by_functional_call() -> bool:
+    """Whether `torch.func.functional_call` makes an assignment when it begins.
+
+    It means to lend the module a tensor, and assigning would store it: the gradient to the
+    tensor would be lost, and what it puts back afterwards is the value, not the raw tensor.
+    """
+    accessor = "torch.nn.utils._named_member_accessor"
+    return any(frame.f_globals.get("__name__") == accessor for frame in callers())

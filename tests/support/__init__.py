@@ -1,0 +1,1 @@
+"""What the tests share: modules, networks, library cases, workers of other processes."""
