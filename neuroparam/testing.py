@@ -1,4 +1,4 @@
-"""Hypothesis strategies for testing a neuron module of your own with parametrized values.
+"""Checks of a parametrization of your own, and hypothesis strategies for neuron modules.
 
 A property that holds for any raw tensor holds in training, whatever the optimizer does:
 
@@ -36,6 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from neuroparam._looking.contract import check_parametrization
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
 from neuroparam._maps.exp_scaled_log import ExpScaledLog
@@ -43,12 +44,13 @@ from neuroparam._maps.softplus import Softplus
 
 try:
     from hypothesis import strategies as st
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         'neuroparam.testing needs hypothesis: pip install "neuroparam[testing]"'
-    ) from error
+    ) from _error
 
 __all__ = [
+    "check_parametrization",
     "gradients",
     "parametrizations",
     "raw_values",
@@ -57,6 +59,7 @@ __all__ = [
     "time_steps",
     "values_of",
 ]
+
 
 _WIDTHS: dict[torch.dtype, Literal[16, 32, 64]] = {torch.float64: 64, torch.float16: 16}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -79,7 +79,7 @@ def _installed() -> Iterator[Library]:
             yield from libraries
 
 
-_registered = _Registered()
+registered = _Registered()
 
 
 def register(library: Library) -> Library:
@@ -130,11 +130,16 @@ def register(library: Library) -> Library:
         tensor(0.9512, grad_fn=<AddBackward0>)
     """
     _refuse_unless_library(library)
-    _registered.add(library)
+    registered.add(library)
     return library
 
 
 def _refuse_unless_library(library: object) -> None:
+    """Raises unless it is given a library whose parts are what they should be.
+
+    Raises:
+        InvalidArgumentError: naming the part.
+    """
     if not isinstance(library, Library):
         raise InvalidArgumentError(
             "library", library, "must be a neuroparam.catalogue.Library(package=..., rows=...)"
@@ -143,19 +148,24 @@ def _refuse_unless_library(library: object) -> None:
         raise InvalidArgumentError(
             "package", library.package, "must be the name of a top-level package, such as 'norse'"
         )
-    kinds = {"rows": (Trains, Refused), "adapted": (Adapted,)}
-    for argument, wanted in kinds.items():
-        given = getattr(library, argument)
-        entries: Iterable[object] = given if isinstance(given, (list, tuple)) else [given]
-        for entry in entries:
-            if not isinstance(entry, wanted):
-                names = " or ".join(kind.__name__ for kind in wanted)
-                raise InvalidArgumentError(argument, entry, f"must be a tuple of {names} entries")
+    _refuse_unless_all("rows", library.rows, (Trains, Refused))
+    _refuse_unless_all("adapted", library.adapted, (Adapted,))
+    for entry in library.adapted:
+        if not isinstance(entry.members, type):
+            raise InvalidArgumentError("members", entry.members, "must be a class")
+
+
+def _refuse_unless_all(argument: str, given: object, kinds: tuple[type, ...]) -> None:
+    entries = given if isinstance(given, (list, tuple)) else [given]
+    for entry in entries:
+        if not isinstance(entry, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise InvalidArgumentError(argument, entry, f"must be a tuple of {names} entries")
 
 
 def _libraries_of(kind: type) -> Iterator[tuple[Library, list[str]]]:
     """The libraries that a class comes from, each with the names of its classes there."""
-    for library in _registered.all():
+    for library in registered.all():
         names = classes_of(library.package, kind)
         if names:
             yield library, names

@@ -140,7 +140,7 @@ class OutOfDomainError(NeuroparamError, ValueError):
     def __init__(self, value: Tensor, outside: Tensor, domain: str, parametrization: str = ""):
         super().__init__(value, outside, domain, parametrization)
         self.value = value
-        self.outside = int(outside.sum())
+        self.outside: int = int(outside.sum())
         self.domain = domain
         self.parametrization = parametrization
         self._lowest, self._highest = _span(value, outside)
@@ -240,7 +240,7 @@ class AmbiguousNameError(NeuroparamError, ValueError):
         super().__init__(name, matches, problem)
         self.name = name
         self.matches = matches
-        self.problem = problem or (
+        self.problem: str = problem or (
             f"could mean any of {len(matches)} places; name one by its full path"
         )
 
@@ -342,7 +342,7 @@ class NonFiniteError(NeuroparamError, ArithmeticError):
 
     def __init__(self, lost: Mapping[str, str], when: str):
         super().__init__(lost, when)
-        self.paths = list(lost)
+        self.paths: list[str] = list(lost)
         self.when = when
         self._lost = lost
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError, describe
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
@@ -60,12 +62,12 @@ class BoundedSigmoid(LimitedMap):
         tensor([10.])
     """
 
-    constant_names = ("lower", "upper", "spacing")
+    constant_names: ClassVar[tuple[str, ...]] = ("lower", "upper", "spacing")
 
     def __init__(self, lower: float, upper: float, spacing: str = "linear"):
         super().__init__()
-        self.lower = finite_constant(self, "lower", lower)
-        self.upper = finite_constant(self, "upper", upper)
+        self.lower: float = finite_constant(self, "lower", lower)
+        self.upper: float = finite_constant(self, "upper", upper)
         self.spacing = spacing
         if not self.lower < self.upper:
             raise ParametrizationError(
@@ -80,7 +82,7 @@ class BoundedSigmoid(LimitedMap):
                 f'BoundedSigmoid(spacing="log") needs 0 < lower, got lower={lower!r}; use '
                 f'spacing="linear".'
             )
-        self.domain = OpenInterval(self.lower, self.upper)
+        self.domain: constraints.Constraint = OpenInterval(self.lower, self.upper)
         self._prepare()
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,12 +53,12 @@ class ExpScaledLog(LimitedMap):
         tensor([0.])
     """
 
-    constant_names = ("scale", "reference")
+    constant_names: ClassVar[tuple[str, ...]] = ("scale", "reference")
 
     def __init__(self, scale: float = 1.0, reference: float | None = None):
         super().__init__()
-        self.domain = constraints.positive
-        self.scale = finite_constant(self, "scale", scale)
+        self.domain: constraints.Constraint = constraints.positive
+        self.scale: float = finite_constant(self, "scale", scale)
         if self.scale <= 0:
             raise ParametrizationError(f"ExpScaledLog(scale=...) must be > 0, got {scale!r}.")
         self.reference: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -64,12 +65,12 @@ class Softplus(LimitedMap):
         tensor([1.3133])
     """
 
-    constant_names = ("lower", "scale")
+    constant_names: ClassVar[tuple[str, ...]] = ("lower", "scale")
 
     def __init__(self, lower: float = 0.0, scale: float | None = None):
         super().__init__()
-        self.lower = finite_constant(self, "lower", lower)
-        self.domain = constraints.greater_than(self.lower)
+        self.lower: float = finite_constant(self, "lower", lower)
+        self.domain: constraints.Constraint = constraints.greater_than(self.lower)
         self.scale: float | None = None
         if scale is None:
             self._fitted = frozenset({"scale"})

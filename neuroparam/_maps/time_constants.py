@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
@@ -39,7 +41,7 @@ class TimeConstantMap(LimitedMap):
         return self._image(max(lower, 0.0), upper)
 
     def _prepare(self) -> None:
-        self.domain = OpenInterval(*self._image(0.0, math.inf))
+        self.domain: constraints.Constraint = OpenInterval(*self._image(0.0, math.inf))
         super()._prepare()
 
     def forward(self, tau: Tensor) -> Tensor:
@@ -72,11 +74,11 @@ class WithStep(UnitMap):
         dt: the duration of one step of the simulation, in seconds, > 0.
     """
 
-    constant_names = ("dt",)
+    constant_names: ClassVar[tuple[str, ...]] = ("dt",)
 
     def __init__(self, dt: float):
         super().__init__()
-        self.dt = finite_constant(self, "dt", dt)
+        self.dt: float = finite_constant(self, "dt", dt)
         if self.dt <= 0:
             raise ParametrizationError(f"{type(self).__name__}(dt=...) must be > 0, got {dt!r}.")
         self._prepare()
@@ -108,11 +110,11 @@ class Above(TimeConstantMap):
         tensor([0.0010, 0.0200])
     """
 
-    constant_names = ("lower",)
+    constant_names: ClassVar[tuple[str, ...]] = ("lower",)
 
     def __init__(self, lower: float):
         super().__init__()
-        self.lower = finite_constant(self, "lower", lower)
+        self.lower: float = finite_constant(self, "lower", lower)
         if self.lower < 0:
             raise ParametrizationError(f"Above(lower=...) must be >= 0, got {lower!r}.")
         self._prepare()

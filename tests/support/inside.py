@@ -5,6 +5,7 @@ When a room of the library moves, this file changes and no test does.
 
 from neuroparam._attaching.names import matches
 from neuroparam._attaching.survey import candidates, survey
+from neuroparam._catalogue import registry as catalogue
 from neuroparam._catalogue.entries import Refused, Trains
 from neuroparam._catalogue.registry import BUILT_IN, default_parametrization
 from neuroparam._ground.real import as_real
@@ -35,6 +36,7 @@ __all__ = [
     "attached",
     "bounds_of",
     "candidates",
+    "catalogue",
     "default_parametrization",
     "evaluate",
     "injected",
