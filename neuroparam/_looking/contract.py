@@ -1,4 +1,4 @@
-"""check_parametrization: does a user's map keep the contract of `Parametrization`?"""
+"""check_parametrization: whether a user's map keeps the contract of `Parametrization`."""
 
 from __future__ import annotations
 
