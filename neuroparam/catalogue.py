@@ -1,20 +1,24 @@
 """The words for describing an SNN library to `neuroparam.register`."""
 
+from neuroparam._catalogue.common import (
+    above_one_step,
+    between_zero_and_one,
+    decays,
+    own_step,
+    positive,
+    states,
+    threshold,
+    thresholds,
+    time_constants,
+)
 from neuroparam._catalogue.entries import (
     Adapted,
     Library,
     Refused,
     Trains,
-    above_one_step,
-    between_zero_and_one,
-    decays,
-    own_step,
     plain_class,
-    positive,
-    states,
     store,
     stored,
-    threshold,
 )
 
 __all__ = [
@@ -32,4 +36,6 @@ __all__ = [
     "store",
     "stored",
     "threshold",
+    "thresholds",
+    "time_constants",
 ]

@@ -1,45 +1,4 @@
 """Errors: what was given, what was found, at which path, what to do."""
 
-from neuroparam._ground.errors import (
-    AlreadyTrainableError,
-    AmbiguousNameError,
-    AssignmentError,
-    CheckpointError,
-    EvaluationError,
-    InitialValueError,
-    InvalidArgumentError,
-    InvalidNamesError,
-    NeuroparamError,
-    NoGradientError,
-    NonFiniteError,
-    NotTrainableError,
-    OptimizerError,
-    OutOfDomainError,
-    ParametrizationError,
-    TiedParameterError,
-    TimeStepError,
-    UnknownNameError,
-    UnsupportedModuleError,
-)
-
-__all__ = [
-    "AlreadyTrainableError",
-    "AmbiguousNameError",
-    "AssignmentError",
-    "CheckpointError",
-    "EvaluationError",
-    "InitialValueError",
-    "InvalidArgumentError",
-    "InvalidNamesError",
-    "NeuroparamError",
-    "NoGradientError",
-    "NonFiniteError",
-    "NotTrainableError",
-    "OptimizerError",
-    "OutOfDomainError",
-    "ParametrizationError",
-    "TiedParameterError",
-    "TimeStepError",
-    "UnknownNameError",
-    "UnsupportedModuleError",
-]
+from neuroparam._ground.errors import *  # noqa: F403
+from neuroparam._ground.errors import __all__ as __all__

@@ -74,7 +74,8 @@ def _floats(dtype: torch.dtype, *, finite: bool) -> st.SearchStrategy[float]:
         allow_infinity=not finite,
         width=_WIDTHS.get(dtype, 32),
     )
-    return drawn | ends | st.floats(-4.0, 4.0, width=16)  # where training starts
+    where_training_starts = st.floats(-4.0, 4.0, width=16)
+    return drawn | ends | where_training_starts
 
 
 def _tensors(
@@ -140,7 +141,7 @@ def _bounds(spacing: str) -> st.SearchStrategy[Parametrization]:
             _decades(1e-6, 1e6),
             _decades(1.001, 1e12),
         )
-    # the width at least a thousandth of the bounds: floats leave room between them
+    # The width is at least a thousandth of the bounds, so that floats lie between them.
     return st.builds(
         lambda lower, width: BoundedSigmoid(lower, lower + width * max(1.0, abs(lower))),
         st.floats(-1e6, 1e6, allow_subnormal=False),
@@ -195,7 +196,7 @@ def values_of(
     entries = st.one_of(
         st.floats(lowest, highest),
         st.sampled_from([lowest, highest]),
-        # typical ones, which a draw over all orders of magnitude seldom hits
+        # Draws over all orders of magnitude seldom give typical values, so some are added.
         st.floats(-4.0, 4.0, width=16).map(
             lambda raw: parametrization(torch.tensor(raw, dtype=dtype)).item()
         ),

@@ -11,7 +11,8 @@ from torch import nn
 from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name, as_names, matches, specificity
 from neuroparam._attaching.resolve import places_to_attach
-from neuroparam._ground.errors import ParametrizationError, UnknownNameError, describe, placed
+from neuroparam._ground.errors import ParametrizationError, UnknownNameError, placed
+from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Parametrization
 from neuroparam._value.place import Place
 

@@ -12,29 +12,19 @@ from torch import nn
 
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._maps.base import Parametrization
-from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
-from neuroparam._maps.exp_scaled_log import ExpScaledLog
-from neuroparam._maps.softplus import Softplus
 from neuroparam._maps.time_constants import UnitMap
-from neuroparam._maps.units import Decay
 
 __all__ = [
+    "PLAIN_CLASS",
     "Adapted",
     "Library",
     "Refused",
     "Trains",
-    "above_one_step",
     "any_matches",
-    "between_zero_and_one",
     "classes_of",
-    "decays",
-    "own_step",
     "plain_class",
-    "positive",
-    "states",
     "store",
     "stored",
-    "threshold",
 ]
 
 # The attribute of an injected class that names the module's own class.
@@ -149,68 +139,6 @@ def classes_of(package: str, kind: type) -> list[str]:
 def any_matches(names: Iterable[str], patterns: Iterable[str]) -> bool:
     """Whether any of the names matches any of the patterns."""
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-
-# What entries need as `default` and `time_step`, and entries that many libraries have.
-
-
-def positive(neuron: nn.Module) -> Parametrization:
-    """Any positive value, on a logarithmic scale."""
-    return ExpScaledLog()
-
-
-def threshold(neuron: nn.Module) -> Parametrization:
-    """A positive value that grows additively."""
-    return Softplus()
-
-
-def between_zero_and_one(neuron: nn.Module) -> Parametrization:
-    """A decay factor per step."""
-    return BoundedSigmoid(0.0, 1.0)
-
-
-def above_one_step(neuron: nn.Module) -> Parametrization:
-    """A time constant in steps, of a module that integrates by forward Euler."""
-    return Softplus(lower=1.0)
-
-
-def own_step(neuron: nn.Module) -> float | None:
-    """The time step in seconds of a module that keeps one as `dt`."""
-    dt = getattr(neuron, "dt", None)
-    return float(dt) if dt else None
-
-
-def decays(membrane: str, synaptic: str) -> tuple[Trains, Trains]:
-    """The decay factors per step of a membrane and of a synapse, by their fields."""
-    return (
-        Trains(
-            field=membrane,
-            meaning="membrane decay per step",
-            default=between_zero_and_one,
-            quantity=Quantity.TAU_MEM,
-            stored_as=Decay,
-        ),
-        Trains(
-            field=synaptic,
-            meaning="synaptic decay per step",
-            default=between_zero_and_one,
-            quantity=Quantity.TAU_SYN,
-            stored_as=Decay,
-        ),
-    )
-
-
-def states(*fields: str, modules: tuple[str, ...] = ("*",)) -> tuple[Refused, ...]:
-    """What a module carries from step to step."""
-    return tuple(
-        Refused(
-            field=name,
-            reason="it is a state, which the module overwrites as it runs",
-            instead="Name a time constant, a decay or a threshold.",
-            modules=modules,
-        )
-        for name in fields
-    )
 
 
 # What the members of an `Adapted` class need.

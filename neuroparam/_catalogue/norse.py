@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from neuroparam._catalogue.entries import (
-    Library,
-    Refused,
-    Trains,
-    own_step,
-    positive,
-    threshold,
-)
+from neuroparam._catalogue.common import own_step, positive, thresholds
+from neuroparam._catalogue.entries import Library, Refused, Trains
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
@@ -60,13 +54,7 @@ NORSE = Library(
             )
         ),
         Trains(field="tau_*_inv", meaning="rate", unit="1/s", default=_below_one_per_step),
-        Trains(
-            field="v_th*",
-            meaning="threshold",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
+        thresholds("v_th*"),
         Trains(
             field="delta_T",
             meaning="steepness of the exponential",

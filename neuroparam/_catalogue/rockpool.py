@@ -8,18 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuroparam._catalogue.entries import (
-    Adapted,
-    Library,
-    Refused,
-    Trains,
+from neuroparam._catalogue.common import (
     decays,
     own_step,
-    plain_class,
     positive,
     states,
     threshold,
+    thresholds,
+    time_constants,
 )
+from neuroparam._catalogue.entries import Adapted, Library, Refused, Trains, plain_class
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
@@ -124,20 +122,7 @@ ROCKPOOL = Library(
             reason="it scales noise, not the dynamics",
             instead="Set it directly.",
         ),
-        Trains(
-            field="tau_mem",
-            meaning="membrane time constant",
-            unit="s",
-            default=positive,
-            quantity=Quantity.TAU_MEM,
-        ),
-        Trains(
-            field="tau_syn",
-            meaning="synaptic time constant",
-            unit="s",
-            default=positive,
-            quantity=Quantity.TAU_SYN,
-        ),
+        *time_constants(unit="s"),
         Trains(
             field="tau_ahp",
             meaning="after-hyperpolarisation time constant",
@@ -178,13 +163,7 @@ ROCKPOOL = Library(
             euler=True,
             modules=("RateTorch",),
         ),
-        Trains(
-            field="threshold",
-            meaning="threshold",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
+        thresholds("threshold"),
         Trains(
             field="thr_up",
             meaning="threshold of a rise",

@@ -8,20 +8,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuroparam._catalogue.entries import (
-    Adapted,
-    Library,
-    Refused,
-    Trains,
+from neuroparam._catalogue.common import (
     between_zero_and_one,
     decays,
     positive,
     states,
-    store,
-    stored,
-    threshold,
+    thresholds,
+    time_constants,
 )
-from neuroparam._catalogue.quantities import Quantity
+from neuroparam._catalogue.entries import Adapted, Library, Refused, Trains, store, stored
 from neuroparam._ground.torch_state import callers
 from neuroparam._maps.units import Steps
 
@@ -90,22 +85,7 @@ SINABS = Library(
             instead="Set it directly.",
         ),
         *states("v_mem", "i_syn", "b"),
-        Trains(
-            field="tau_mem",
-            meaning="membrane time constant",
-            unit="steps",
-            default=positive,
-            quantity=Quantity.TAU_MEM,
-            stored_as=Steps,
-        ),
-        Trains(
-            field="tau_syn",
-            meaning="synaptic time constant",
-            unit="steps",
-            default=positive,
-            quantity=Quantity.TAU_SYN,
-            stored_as=Steps,
-        ),
+        *time_constants(unit="steps", stored_as=Steps),
         Trains(
             field="tau_adapt",
             meaning="adaptation time constant",
@@ -119,19 +99,7 @@ SINABS = Library(
             default=between_zero_and_one,
         ),
         Trains(field="adapt_scale", meaning="strength of the adaptation", default=positive),
-        Trains(
-            field="b0",
-            meaning="threshold at rest",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
-        Trains(
-            field="spike_threshold",
-            meaning="threshold",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
+        thresholds("b0", meaning="threshold at rest"),
+        thresholds("spike_threshold"),
     ),
 )

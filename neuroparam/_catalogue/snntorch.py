@@ -9,15 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuroparam._catalogue.entries import (
-    Library,
-    Refused,
-    Trains,
+from neuroparam._catalogue.common import (
     decays,
     positive,
     states,
-    threshold,
+    thresholds,
 )
+from neuroparam._catalogue.entries import Library, Refused, Trains
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._maps.base import Parametrization, bounds_of
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
@@ -160,21 +158,9 @@ SNNTORCH = Library(
             stored_as=Steps,
             modules=("StateLeaky",),
         ),
-        Trains(
-            field="delta_threshold",
-            meaning="threshold of change",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
+        thresholds("delta_threshold", meaning="threshold of change"),
         *decays("beta", "alpha"),
-        Trains(
-            field="threshold",
-            meaning="threshold",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
+        thresholds("threshold"),
         Trains(field="graded_spikes_factor", meaning="size of a spike", default=positive),
     ),
 )

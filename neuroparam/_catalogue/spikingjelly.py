@@ -7,18 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuroparam._catalogue.entries import (
-    Adapted,
-    Library,
-    Refused,
-    Trains,
+from neuroparam._catalogue.common import (
     above_one_step,
     decays,
     positive,
-    store,
-    stored,
-    threshold,
+    thresholds,
 )
+from neuroparam._catalogue.entries import Adapted, Library, Refused, Trains, store, stored
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.spikingjelly_surrogate import PyTorchSurrogate
 from neuroparam._maps.base import Parametrization
@@ -195,13 +190,7 @@ SPIKINGJELLY = Library(
             field="tau_w", meaning="adaptation time constant", unit="steps", default=above_one_step
         ),
         *decays("v_decay", "c_decay"),
-        Trains(
-            field="v_threshold",
-            meaning="threshold",
-            unit="voltage",
-            default=threshold,
-            quantity=Quantity.THRESHOLD,
-        ),
+        thresholds("v_threshold"),
         Trains(field="k", meaning="gain of the membrane", default=positive, modules=("KLIFNode",)),
     ),
 )

@@ -8,7 +8,8 @@ from torch import nn
 
 from neuroparam._catalogue.entries import Trains
 from neuroparam._catalogue.registry import step_of
-from neuroparam._ground.errors import TimeStepError, describe
+from neuroparam._ground.errors import TimeStepError
+from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real
 from neuroparam._maps.time_constants import UnitMap, WithStep
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from neuroparam._ground.errors import CheckpointError, ParametrizationError, describe
+from neuroparam._ground.errors import CheckpointError, ParametrizationError
+from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real
 from neuroparam._maps.floats import just_above, just_below
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from neuroparam._ground.errors import ParametrizationError, describe
+from neuroparam._ground.errors import ParametrizationError
+from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
 from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio, working
 from neuroparam._maps.limited import NO_ROOM, LimitedMap

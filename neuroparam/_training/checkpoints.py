@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from neuroparam._catalogue.entries import PLAIN_CLASS
-from neuroparam._ground.errors import AssignmentError, CheckpointError, listing
+from neuroparam._ground.errors import AssignmentError, CheckpointError
+from neuroparam._ground.messages import listing
 from neuroparam._ground.torch_state import callers
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import attached

@@ -20,7 +20,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from neuroparam._ground.errors import NonFiniteError, OptimizerError, listing
+from neuroparam._ground.errors import NonFiniteError, OptimizerError
+from neuroparam._ground.messages import listing
 from neuroparam._ground.real import as_real
 from neuroparam._ground.torch_state import is_compiling
 from neuroparam._value.once import note_optimizer_step

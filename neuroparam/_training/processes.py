@@ -10,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from neuroparam._ground.errors import CheckpointError, UnsupportedModuleError, listing
+from neuroparam._ground.errors import CheckpointError, UnsupportedModuleError
+from neuroparam._ground.messages import listing
 from neuroparam._ground.torch_state import all_modules
 from neuroparam._maps.base import Parametrization
 from neuroparam._value.place import attached

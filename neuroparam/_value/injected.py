@@ -104,7 +104,8 @@ class _Members:
             # torch would register it beside the value, and the value would go on being read.
             object.__setattr__(self, name, value)
         else:
-            plain_class(self).__setattr__(self, name, value)
+            # Libraries assign their states at each time step, so this saves a call of a function.
+            type(self)._neuroparam_plain_class.__setattr__(self, name, value)
 
     def register_parameter(self: Any, name: str, param: nn.Parameter | None) -> None:
         # torch calls this for `module.tau = nn.Parameter(...)`.

@@ -17,9 +17,9 @@ from neuroparam._ground.errors import (
     EvaluationError,
     OutOfDomainError,
     ParametrizationError,
-    describe,
     placed,
 )
+from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real, why_not_real
 from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, transform_level
 from neuroparam._maps.base import Parametrization, bounds_of

@@ -13,7 +13,8 @@ from torch import nn
 from neuroparam._catalogue.entries import Refused, Trains
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import row_of
-from neuroparam._ground.errors import UnsupportedModuleError, describe
+from neuroparam._ground.errors import UnsupportedModuleError
+from neuroparam._ground.messages import describe
 from neuroparam._value.injected import parametrizations_of
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.records import neuron_at
