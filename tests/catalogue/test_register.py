@@ -286,7 +286,9 @@ def test_a_registered_library_counts_before_an_installed_one(
 
 
 @pytest.mark.parametrize(
-    "broken", [ImportError("no toysnn"), "not a library", [TOY, 3], None], ids=str
+    "broken",
+    [ImportError("no toysnn"), "not a library", [TOY, 3], None],
+    ids=["raises", "a string", "a number beside a library", "None"],
 )
 def test_a_broken_entry_point_is_left_out_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, broken: Any
