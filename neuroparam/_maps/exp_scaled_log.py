@@ -26,11 +26,11 @@ class ExpScaledLog(LimitedMap):
       size s in raw multiplies the value by exp(scale * s), in whatever unit it is stored, so
       `scale` acts as a factor on the learning rate.
     * Weight decay pulls the value to the reference.
-    * Limits: for every finite raw the value stays between 2**-62 and 2**62 (2**-510 and 2**510
-      in float64, 2**-14 and 2**14 in float16), so that its square and its reciprocal, which
-      neurons form, have finite gradients; beyond, its own gradient is 0. The round trip value
-      -> raw -> value has a relative error of at most
-      eps * (2 + 1.5 * |log(value / reference)|). Half precision is computed in float32, but raw
+    * Limits: for every finite raw the value stays between `2**-62` and `2**62` (`2**-510` and
+      `2**510` in float64, `2**-14` and `2**14` in float16), so that its square and its
+      reciprocal, which neurons form, have finite gradients; beyond, its own gradient is 0. The
+      round trip value -> raw -> value has a relative error of at most
+      `eps * (2 + 1.5 * |log(value / reference)|)`. Half precision is computed in float32, but raw
       itself then carries 8 (bfloat16) or 11 (float16) bits: keep raw in float32.
 
     Source: the logarithmic parametrization of positive scale parameters, as in LRU (Orvieto et

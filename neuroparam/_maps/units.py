@@ -19,8 +19,9 @@ class Rate(UnitMap):
 
     rate = 1 / tau, and tau = 1 / rate; strictly decreasing.
 
-    Limits: rates between 2**-62 and 2**62 in float32 (2**-510 to 2**510 in float64, 2**-14 to
-    255 in float16); a time constant beyond counts as that limit, with a gradient of 0.
+    Limits: rates between `2**-62` and `2**62` in float32 (`2**-510` to `2**510` in float64,
+    `2**-14` to 255 in float16); a time constant beyond counts as that limit, with a gradient
+    of 0.
 
     Examples:
         >>> import torch
