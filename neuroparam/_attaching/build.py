@@ -38,7 +38,7 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
         request: what is asked for.
 
     Raises:
-        NotTrainableError, ParametrizationError, TimeStepError, InitialValueError,
+        NotTrainableError, ParametrizationError, TimeStepError, InvalidArgumentError,
         OutOfDomainError: as `make_trainable` says.
     """
     place, dt = request.place, request.dt

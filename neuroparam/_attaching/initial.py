@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from neuroparam._ground.errors import InitialValueError
+from neuroparam._ground.errors import InvalidArgumentError
 from neuroparam._ground.real import as_real, why_not_real
 
 __all__ = ["Initial", "Shape", "initial_tensor"]
@@ -42,7 +42,7 @@ def initial_tensor(
             the values are checked by the parametrization.
 
     Raises:
-        InitialValueError: wrong type, shape, dtype, an empty or non-finite tensor, or a
+        InvalidArgumentError: wrong type, shape, dtype, an empty or non-finite tensor, or a
             distribution whose support leaves the domain.
     """
     wanted = _as_shape(shape)
@@ -79,8 +79,8 @@ def initial_tensor(
         raise _unusable(tuple(wanted), problem) from error
 
 
-def _unusable(given: object, problem: str) -> InitialValueError:
-    return InitialValueError("init", given, problem)
+def _unusable(given: object, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError("init", given, problem)
 
 
 def _as_shape(shape: Any) -> torch.Size | None:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from neuroparam._catalogue.quantities import Quantity
-from neuroparam._ground.errors import InvalidNamesError
+from neuroparam._ground.errors import InvalidArgumentError
 
 __all__ = ["Name", "as_names", "is_pattern", "matches", "specificity"]
 
@@ -53,7 +53,7 @@ def as_names(names: Any) -> list[Name]:
     """An argument `names` as a list of names, each once.
 
     Raises:
-        InvalidNamesError: it is no name, no iterable of names, or empty.
+        InvalidArgumentError: it is no name, no iterable of names, or empty.
     """
     if isinstance(names, (str, Quantity)):
         return [names]
@@ -69,8 +69,8 @@ def as_names(names: Any) -> list[Name]:
     return list(dict.fromkeys(given))
 
 
-def _invalid(given: object, problem: str) -> InvalidNamesError:
-    return InvalidNamesError(
+def _invalid(given: object, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
         "names",
         given,
         f"must be a name, several names, or a mapping name -> parametrization: {problem}",

@@ -53,10 +53,10 @@ def requests(
     """One request for each place that the arguments of `make_trainable` mean.
 
     Raises:
-        InvalidNamesError: `names` is of no kind that `make_trainable` takes.
+        InvalidArgumentError: `names` is of no kind that `make_trainable` takes.
         ParametrizationError: a parametrization is none.
         UnknownNameError: a name, or a key of `init` or `shape`, means nothing.
-        AmbiguousNameError, NotTrainableError, TiedParameterError: as `places_to_attach`.
+        AmbiguousNameError, NotTrainableError: as `places_to_attach`.
     """
     chains = _as_chains(names)
     places = places_to_attach(module, chains)

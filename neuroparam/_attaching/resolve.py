@@ -13,7 +13,7 @@ from neuroparam._attaching.survey import each_once, is_candidate, survey
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.errors import (
     AmbiguousNameError,
-    TiedParameterError,
+    NotTrainableError,
     UnknownNameError,
     placed,
 )
@@ -36,9 +36,8 @@ def places_to_attach(module: nn.Module, names: Iterable[Name]) -> list[tuple[Nam
         UnknownNameError: some names match nothing (all of them are listed).
         AmbiguousNameError: a short name fits several places, or several names fit one place
             equally well.
-        NotTrainableError: a name means something that cannot be trained, or that is
-            parametrized already.
-        TiedParameterError: a place holds a Parameter that other places hold too.
+        NotTrainableError: a name means something that cannot be trained, that is parametrized
+            already, or that is a Parameter which other places hold too.
     """
     places = list(survey(module))
 
@@ -70,7 +69,7 @@ def attached_places(module: nn.Module, names: Name | Iterable[Name] | None) -> l
     Raises:
         UnknownNameError: some names mean no attached value.
         AmbiguousNameError: a short name fits several attached values.
-        InvalidNamesError: `names` is none of these.
+        InvalidArgumentError: `names` is none of these.
     """
     everything = list(attached(module))
     if names is None:
@@ -140,7 +139,7 @@ def _is_plain(name: Name) -> bool:
 
 def _refuse_if_tied(paths: list[str]) -> None:
     if len(paths) > 1:
-        raise TiedParameterError(
+        raise NotTrainableError(
             f"it is one Parameter held in {len(paths)} places: {', '.join(paths)}, and a "
             f"parametrization on one of them would leave the others reading its raw value",
             "Use one neuron module in both places, give each its own Parameter "

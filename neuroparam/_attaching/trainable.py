@@ -72,17 +72,16 @@ def make_trainable(
     Raises:
         UnsupportedModuleError: not a `torch.nn.Module`, a ScriptModule, or wrapped for
             distributed training already.
-        InvalidNamesError: `names` is not of the kinds above, or empty.
+        InvalidArgumentError: `names` is not of the kinds above, or empty; or an initial value or
+            a shape cannot be used.
         UnknownNameError: names mean nothing here.
         AmbiguousNameError: a name fits several places.
-        NotTrainableError: a name means something that cannot be trained.
-        AlreadyTrainableError: a value is parametrized already.
-        TiedParameterError: a value is a Parameter that other places hold too.
+        NotTrainableError: a name means something that cannot be trained, that is parametrized
+            already, or that is a Parameter which other places hold too.
         EvaluationError: a map of the user's raises AttributeError.
         ParametrizationError: a parametrization is a class, has no `right_inverse`, or can leave
             the range in which a neuron module is valid.
         TimeStepError: a quantity needs `dt`, or it contradicts a module's own.
-        InitialValueError: an initial value or shape that cannot be used.
         OutOfDomainError: an initial value outside the domain of its parametrization.
 
     Examples:
@@ -139,7 +138,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
 
     Raises:
         UnsupportedModuleError: not a `torch.nn.Module`, numbers on the meta device, or sharded.
-        InvalidNamesError: `names` is no name, and no list of names.
+        InvalidArgumentError: `names` is no name, and no list of names.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
         NonFiniteError: training has diverged, and there is no value to put back.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -91,14 +90,25 @@ class Refused:
     only_if: Callable[[nn.Module], bool] = _anything
 
 
+# Python 3.13 adds the last three.
+_IN_EVERY_CLASS = {
+    *vars(type("Empty", (), {})),
+    "__annotations__",
+    "__qualname__",
+    "__annotate__",
+    "__firstlineno__",
+    "__static_attributes__",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
     """What attached modules of a library must do differently, so that their values train.
 
     Attributes:
-        members: a class whose properties and methods take the place of the library's own. They
-            are copied into the class of each attached module, so they cannot use `super()`;
-            `plain_class(self)` is the library's class.
+        members: a class whose properties, methods and constants take the place of the library's
+            own. They are copied into the class of each attached module, so they cannot use
+            `super()`; `plain_class(self)` is the library's class.
         modules: patterns of class names; a subclass counts.
     """
 
@@ -106,12 +116,8 @@ class Adapted:
     modules: tuple[str, ...] = ("*",)
 
     def body(self) -> dict[str, Any]:
-        """The members, by name."""
-        return {
-            name: member
-            for name, member in vars(self.members).items()
-            if isinstance(member, (FunctionType, property))
-        }
+        """The members, by name, without what every class has."""
+        return {n: m for n, m in vars(self.members).items() if n not in _IN_EVERY_CLASS}
 
 
 @dataclass(frozen=True, kw_only=True)

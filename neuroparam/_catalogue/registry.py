@@ -29,7 +29,7 @@ from neuroparam._maps.exp_scaled_log import ExpScaledLog
 
 __all__ = [
     "BUILT_IN",
-    "adapted_members",
+    "adapted_for",
     "default_parametrization",
     "is_catalogued",
     "register",
@@ -47,7 +47,7 @@ class _Registered:
     def __init__(self) -> None:
         self._by_package: dict[str, Library] = {}
         self._installed: tuple[Library, ...] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, library: Library) -> None:
         self._by_package[library.package] = library
@@ -56,6 +56,8 @@ class _Registered:
         """Every library: what the user registered comes first, and what we know last."""
         with self._lock:
             if self._installed is None:
+                # A package that is loaded now may ask for the libraries itself.
+                self._installed = ()
                 self._installed = tuple(_installed())
         return (*self._by_package.values(), *self._installed, *BUILT_IN)
 
@@ -150,17 +152,20 @@ def _refuse_unless_library(library: object) -> None:
         )
     _refuse_unless_all("rows", library.rows, (Trains, Refused))
     _refuse_unless_all("adapted", library.adapted, (Adapted,))
-    for entry in library.adapted:
-        if not isinstance(entry.members, type):
-            raise InvalidArgumentError("members", entry.members, "must be a class")
+    for entry in (*library.rows, *library.adapted):
+        _refuse_unless_all("modules", entry.modules, (str,))
+    for adapted in library.adapted:
+        if not isinstance(adapted.members, type):
+            raise InvalidArgumentError("members", adapted.members, "must be a class")
 
 
 def _refuse_unless_all(argument: str, given: object, kinds: tuple[type, ...]) -> None:
-    entries = given if isinstance(given, (list, tuple)) else [given]
-    for entry in entries:
+    wanted = f"must be a tuple of {' or '.join(kind.__name__ for kind in kinds)}"
+    if not isinstance(given, tuple):
+        raise InvalidArgumentError(argument, given, wanted)
+    for entry in given:
         if not isinstance(entry, kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise InvalidArgumentError(argument, entry, f"must be a tuple of {names} entries")
+            raise InvalidArgumentError(argument, entry, wanted)
 
 
 def _libraries_of(kind: type) -> Iterator[tuple[Library, list[str]]]:
@@ -209,8 +214,8 @@ def step_of(neuron: nn.Module) -> float | None:
     return next((step for step in steps if step is not None), None)
 
 
-def adapted_members(plain: type) -> dict[str, Any]:
-    """What the class of an attached module must read, and do, differently, by name.
+def adapted_for(plain: type) -> Adapted | None:
+    """What the class of an attached module must read, and do, differently.
 
     Args:
         plain: the module's own class.
@@ -218,5 +223,5 @@ def adapted_members(plain: type) -> dict[str, Any]:
     for library, names in _libraries_of(plain):
         for entry in library.adapted:
             if any_matches(names, entry.modules):
-                return entry.body()
-    return {}
+                return entry
+    return None

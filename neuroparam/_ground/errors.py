@@ -1,4 +1,4 @@
-"""Errors: what was given, what was found, at which path, what to do."""
+"""The errors of neuroparam: each says what was given, what was found, where, and what to do."""
 
 from __future__ import annotations
 

@@ -53,7 +53,8 @@ class Parametrization(nn.Module):
 
     Two more members are optional. `constant_names` lists the attributes that give a raw tensor
     its meaning: they are printed, written into the state dict, and compared with those of a
-    checkpoint. `limits(dtype)` says how near to the bounds of its domain the map comes.
+    checkpoint. `limits(dtype)` returns the smallest and the largest value that the map returns,
+    where it does not come near to the bounds of its domain; values beyond them are refused.
 
     Keep constants as python floats. A registered buffer would change its dtype with the module,
     and code that walks over a module's buffers could change its value.
@@ -87,14 +88,14 @@ class Parametrization(nn.Module):
         """The raw tensor for a value, in its shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} has no right_inverse")
 
-    def limits(self, dtype: torch.dtype) -> Limits:
+    def limits(self, dtype: torch.dtype) -> tuple[float, float]:
         """The smallest and the largest value that the map returns for a raw tensor of `dtype`.
 
         Where a map does not say it, these are the floats next to the bounds of its domain.
         """
         lower, upper = self.image(-math.inf, math.inf)
         largest = torch.finfo(dtype).max
-        return Limits(
+        return (
             just_above(lower, dtype) if math.isfinite(lower) else -largest,
             just_below(upper, dtype) if math.isfinite(upper) else largest,
         )
@@ -118,6 +119,9 @@ class Parametrization(nn.Module):
     def outside(self, value: Tensor) -> Tensor:
         """Which entries of `value` this map cannot represent, as a boolean tensor."""
         inside: Tensor = self.domain.check(value) & torch.isfinite(value)
+        if type(self).limits is not Parametrization.limits:
+            lowest, highest = self.limits(value.dtype)
+            inside = inside & (value >= lowest) & (value <= highest)
         return ~inside
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from neuroparam._catalogue.entries import PLAIN_CLASS
-from neuroparam._ground.errors import AssignmentError, CheckpointError
+from neuroparam._ground.errors import CheckpointError, InvalidArgumentError
 from neuroparam._ground.messages import listing
 from neuroparam._ground.torch_state import callers
 from neuroparam._value.parameter import NeuronParameter
@@ -130,7 +130,7 @@ def refuse_unfit(
         elif prefix + place.path in state_dict:
             try:
                 place.parameter.raw_of_entry(state_dict[prefix + place.path])
-            except AssignmentError as error:
+            except InvalidArgumentError as error:
                 raise CheckpointError(
                     f"the checkpoint does not fit this {type(module).__name__}, and nothing of "
                     f"it was loaded: {error}"

@@ -117,7 +117,7 @@ def _enter(module: nn.Module, *_: Any) -> None:
             share_constants(module)
             if not state.reachable:
                 for place in attached(module):
-                    # The tensor with this id may be gone, and another one may have it now.
+                    # Python may have given an id of an earlier forward to another tensor.
                     place.parameter.raw_seen = None
     open_scope(module, frame)
 

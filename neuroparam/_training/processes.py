@@ -32,7 +32,8 @@ def refuse_sharded(module: nn.Module, instead: str) -> None:
     Raises:
         UnsupportedModuleError: `fully_shard` was called on the module, or on a part of it.
     """
-    # A mark below the module tells nothing: libraries share surrogate functions between networks.
+    # Ask the module only, and not its parts: they may be shared with a sharded network, as
+    # surrogate functions are.
     if _is_sharded(module) or any(hasattr(part, "_get_fsdp_state") for part in all_modules(module)):
         raise UnsupportedModuleError(
             f"the parameters of {type(module).__name__} are sharded by fully_shard. {instead}"

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
-from neuroparam._catalogue.registry import adapted_members
-from neuroparam._ground.errors import AssignmentError, UnsupportedModuleError
+from neuroparam._catalogue.registry import adapted_for
+from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
 from neuroparam._value.once import evaluate
 from neuroparam._value.parameter import NeuronParameter, alive
 
@@ -61,7 +61,7 @@ def _value_property(name: str) -> property:
     def delete(module: nn.Module) -> None:
         parameter = parametrizations_of(module).get(name)
         path = parameter.path if isinstance(parameter, NeuronParameter) else name
-        raise AssignmentError(
+        raise InvalidArgumentError(
             "assignment",
             "del",
             "a trainable value is not deleted; make_fixed gives the plain one back",
@@ -180,8 +180,8 @@ _one_at_a_time = threading.Lock()
 
 def _class_for(plain: Any, names: frozenset[str]) -> type:
     """The class of modules of type `plain` with these names attached; always the same one."""
-    adapted = adapted_members(plain)
-    key = (plain, names, *adapted.items())
+    adapted = adapted_for(plain)
+    key = (plain, names, adapted)
     existing = classes.get(key)
     if existing is not None:
         return existing
@@ -195,7 +195,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         PLAIN_CLASS: plain,
         "_neuroparam_names": names,
         **methods,
-        **adapted,
+        **(adapted.body() if adapted else {}),
         **{name: _value_property(name) for name in names},
     }
     made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)

@@ -59,11 +59,11 @@ class _Entry:
 
     __slots__ = (
         "__weakref__",
+        "graph_freed",
         "memory",
         "quick",
         "raw",
         "step",
-        "used_up",
         "value",
         "version",
     )
@@ -78,11 +78,11 @@ class _Entry:
         # in every gradient mode.
         self.quick = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
         # A backward pass sets this, because it frees the graph behind the value.
-        self.used_up = False
+        self.graph_freed = False
 
     def valid_in_forward(self, raw: Tensor) -> bool:
         """Whether evaluating anew would give the same value, and a graph if one is wanted."""
-        if self.raw is not raw or self.used_up or self.version != _version(raw):
+        if self.raw is not raw or self.graph_freed or self.version != _version(raw):
             return False
         value = self.value
         if value.requires_grad:
@@ -127,7 +127,7 @@ class _Backward:
     def __call__(self, gradient: Tensor | None) -> None:
         entry = self._entry()
         if entry is not None:
-            entry.used_up = True
+            entry.graph_freed = True
             entry.quick = False
         self._parameter.gradient_came(gradient)
 

@@ -12,9 +12,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrize
 
 from neuroparam._ground.errors import (
-    AssignmentError,
     CheckpointError,
     EvaluationError,
+    InvalidArgumentError,
     OutOfDomainError,
     ParametrizationError,
     placed,
@@ -96,7 +96,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         self.__dict__["path"] = path
         wanted = value.clone()  # torch puts raw into the memory of the value.
         try:
-            if any(_is_users(each) for each in maps):
+            if any(_is_foreign(each) for each in maps):
                 _invert(maps, wanted)
             super().__init__(maps, nn.Parameter(value))
         except OutOfDomainError as error:
@@ -182,7 +182,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             value: a number for all entries, or a tensor of the shape and dtype of the value.
 
         Raises:
-            AssignmentError: wrong type, shape or dtype, or a tensor with a gradient history.
+            InvalidArgumentError: wrong type, shape or dtype, or a tensor with a gradient history.
             OutOfDomainError: values outside the domain, or NaN.
         """
         with placed(self.path):
@@ -194,7 +194,9 @@ class NeuronParameter(parametrize.ParametrizationList):
                 error.parametrization = in_words(self)
                 raise
             if not bool(torch.isfinite(raw).all()):
-                raise AssignmentError("assignment", tensor, "its right_inverse is not finite there")
+                raise InvalidArgumentError(
+                    "assignment", tensor, "its right_inverse is not finite there"
+                )
         return raw
 
     def _assignable(self, value: object) -> Tensor:
@@ -204,7 +206,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         if single is not None:
             value = torch.tensor(single, dtype=torch.float64).to(raw).expand_as(raw)
         if not isinstance(value, Tensor):
-            raise AssignmentError("assignment", value, "it takes a number or a tensor")
+            raise InvalidArgumentError("assignment", value, "it takes a number or a tensor")
         problem = None
         if (unfit := why_not_real(value)) is not None:
             problem = "; ".join(unfit)
@@ -220,7 +222,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         elif value.is_meta:
             problem = "a tensor on the meta device has no numbers"
         if problem is not None:
-            raise AssignmentError("assignment", value, problem)
+            raise InvalidArgumentError("assignment", value, problem)
         return value
 
     def raw_of_entry(self, entry: object) -> Tensor:
@@ -229,7 +231,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         It is on the checkpoint's device, because the module may still be on the meta device.
 
         Raises:
-            AssignmentError, OutOfDomainError: as `raw_of`.
+            InvalidArgumentError, OutOfDomainError: as `raw_of`.
         """
         return self.raw_of(entry.to(self.raw.dtype) if isinstance(entry, Tensor) else entry)
 
@@ -237,19 +239,19 @@ class NeuronParameter(parametrize.ParametrizationList):
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object.
 
         Raises:
-            AssignmentError, OutOfDomainError: as `raw_of`; also where `functional_call` assigns,
+            InvalidArgumentError, OutOfDomainError: as `raw_of`; also where `functional_call` assigns,
                 or where the module is on the meta device.
         """
         if _called_by_functional_call():
             owner, dot, name = self.path.rpartition(".")
-            raise AssignmentError(
+            raise InvalidArgumentError(
                 "assignment",
                 value,
                 f"functional_call can exchange the raw tensor only, whose key is "
                 f"'{owner}{dot}parametrizations.{name}.original' (and raw = right_inverse(value))",
             ).at(self.path)
         if self.raw.is_meta:
-            raise AssignmentError(
+            raise InvalidArgumentError(
                 "assignment",
                 value,
                 "its module is on the meta device, which stores no numbers; materialise it first "
@@ -313,8 +315,11 @@ def in_words(maps: Iterable[nn.Module]) -> str:
     return " -> ".join(map(repr, maps))
 
 
-def _is_users(each: nn.Module) -> bool:
-    """Whether a map is a user's that states a domain. Our own maps refuse what is outside."""
+def _is_foreign(each: nn.Module) -> bool:
+    """Whether a map was written outside this library, and states a domain.
+
+    The library's own maps refuse values outside their domain themselves.
+    """
     return isinstance(each, Parametrization) and not isinstance(each, LimitedMap)
 
 
@@ -325,7 +330,7 @@ def _invert(maps: Iterable[Any], value: Tensor) -> Tensor:
         OutOfDomainError: a value is outside the domain of its map.
     """
     for each in reversed(list(maps)):
-        if _is_users(each):
+        if _is_foreign(each):
             wrong = each.outside(value)
             if bool(wrong.any()):
                 raise OutOfDomainError(value, wrong, each.domain_in_words())

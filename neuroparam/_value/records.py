@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuroparam._ground.errors import AssignmentError
+from neuroparam._ground.errors import InvalidArgumentError
 
 __all__ = ["Record", "fields_of", "is_record", "neuron_at"]
 
@@ -107,7 +107,7 @@ class Record(nn.Module):
         if known or isinstance(value, nn.Module):
             super().__setattr__(name, value)
         else:
-            raise AssignmentError(
+            raise InvalidArgumentError(
                 "assignment",
                 value,
                 f"{self.record_type.__name__} has no such field, only "
@@ -137,7 +137,7 @@ class Record(nn.Module):
         return {name: getattr(self, name) for name in self.field_names}
 
     def _replace(self, **changes: Any) -> Any:
-        raise AssignmentError(
+        raise InvalidArgumentError(
             "assignment",
             next(iter(changes.values()), None),
             "a record with trainable fields is not replaced, assign to its fields instead "

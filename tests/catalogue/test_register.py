@@ -88,8 +88,18 @@ class Members:
     def kernel(self: Any, value: Any) -> None:
         store(self, "kernel", value)
 
+    kind = "a constant"
+
     def reset(self: Any) -> str:
         return f"ours, then {plain_class(self).reset(self)}"
+
+    @staticmethod
+    def twice(x: float) -> float:
+        return 2 * x
+
+    @classmethod
+    def named(cls) -> str:
+        return cls.__name__
 
 
 TOY = Library(
@@ -137,6 +147,12 @@ def test_a_registered_library_trains() -> None:
     assert torch.allclose(module(X), plain(X))
     assert check_gradients(module, X)["leak"].abs() > 0
     assert module.reset() == "ours, then the library's"
+    assert (module.kind, module.twice(3.0), module.named()) == (
+        "a constant",
+        6.0,
+        "ParametrizedToyLIF",
+    )
+    assert type(module).__doc__ == ToyLIF.__doc__
     assert "9.491 ms" in summary(module)
 
 
@@ -219,6 +235,15 @@ WRONG: list[tuple[Any, str]] = [
     (Library(package="toysnn", rows=TOY.adapted), "rows must be"),
     (Library(package="toysnn", adapted=TOY.rows), "adapted must be"),
     (Library(package="toysnn", adapted=(Adapted(members=Members()),)), "members must be"),
+    (Library(package="toysnn", rows=TOY.rows[0]), "rows must be a tuple"),
+    (Library(package="toysnn", rows=[*TOY.rows]), "rows must be a tuple"),
+    (
+        Library(
+            package="toysnn",
+            rows=(Refused(field="leak", reason="r", instead="i", modules="ToyLIF"),),
+        ),
+        "modules must be a tuple of str; got 'ToyLIF'",
+    ),
 ]
 
 
@@ -272,6 +297,18 @@ def test_an_installed_package_declares_its_library(
     assert check_gradients(module, X)["leak"].abs() > 0
     find(ToyLIF())
     assert asked == ["neuroparam.libraries"]
+
+
+def test_a_package_that_asks_for_the_libraries_while_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Asks(EntryPoint):
+        def load(self) -> Any:
+            assert find(ToyLIF())
+            return TOY
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Asks(None)])
+    assert {candidate.path for candidate in find(ToyLIF())} == {"leak", "level"}
 
 
 def test_a_registered_library_counts_before_an_installed_one(

@@ -185,18 +185,21 @@ def test_it_goes_before_a_unit_map(unit: nn.Module) -> None:
 
 
 def test_its_limits_are_the_floats_inside_its_domain_unless_it_states_others() -> None:
-    assert Scaled(2.0, 1.0).limits(torch.float32).lowest == 1.0 + 2.0**-23
-    assert Scaled(2.0).limits(torch.float64).highest == torch.finfo(torch.float64).max
+    assert Scaled(2.0, 1.0).limits(torch.float32)[0] == 1.0 + 2.0**-23
+    assert Scaled(2.0).limits(torch.float64)[1] == torch.finfo(torch.float64).max
 
     class Narrow(Scaled):
-        def limits(self, dtype: torch.dtype):
-            return type(super().limits(dtype))(0.1, 10.0)
+        def limits(self, dtype: torch.dtype) -> tuple[float, float]:
+            return 0.1, 10.0
 
     @given(values_of(Narrow(2.0), (2,)))
     def all_between(drawn: Tensor) -> None:
         assert ((drawn >= 0.1) & (drawn <= 10.0)).all()
 
     all_between()
+    module = make_trainable(Leaky(), {"tau": Narrow(2.0)})
+    with pytest.raises(errors.OutOfDomainError, match="20 to 20"):
+        module.tau = 20.0
 
 
 def test_without_a_domain_it_is_refused() -> None:
@@ -296,8 +299,8 @@ class TensorConstant(Square):
 
 
 class Unlimited(Square):
-    def limits(self, dtype: torch.dtype):
-        return type(super().limits(dtype))(1.0, 2.0)
+    def limits(self, dtype: torch.dtype) -> tuple[float, float]:
+        return 1.0, 2.0
 
 
 @pytest.mark.parametrize(
