@@ -239,8 +239,9 @@ class NeuronParameter(parametrize.ParametrizationList):
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object.
 
         Raises:
-            InvalidArgumentError, OutOfDomainError: as `raw_of`; also where `functional_call` assigns,
-                or where the module is on the meta device.
+            InvalidArgumentError: as `raw_of`; also where `functional_call` assigns, or where the
+                module is on the meta device.
+            OutOfDomainError: as `raw_of`.
         """
         if _called_by_functional_call():
             owner, dot, name = self.path.rpartition(".")
