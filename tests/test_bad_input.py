@@ -52,9 +52,9 @@ from neuroparam import (
 )
 from neuroparam.plot import distributions
 from neuroparam.units import Above, Bitshift
-from tests.modules import Doubled, FromRecord, Pair, Smooth, assert_unchanged, snapshot
 from tests.support.inside import as_real, matches, once
 from tests.support.inside import attached as places
+from tests.support.modules import Doubled, FromRecord, Pair, Smooth, assert_unchanged, snapshot
 
 # ------------------------------------------------------------------------------- what is called
 
