@@ -3,6 +3,12 @@
 When a room of the library moves, this file changes and no test does.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from unittest.mock import patch
+
+from torch import Tensor
+
 from neuroparam._attaching.names import matches
 from neuroparam._attaching.survey import candidates, survey
 from neuroparam._catalogue.entries import Refused, Trains
@@ -44,8 +50,16 @@ __all__ = [
     "optimizers",
     "processes",
     "raise_if_none_came",
+    "reads_replaced",
     "survey",
     "verify",
     "watched",
     "whole",
 ]
+
+
+def reads_replaced(
+    read: Callable[[Evaluated, Tensor], Tensor],
+) -> AbstractContextManager[object]:
+    """Within it, every read of an attached value calls `read` in the place of `evaluate`."""
+    return patch.object(injected, "evaluate", read)
