@@ -10,12 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from neuroparam import (
-    errors,
-    make_fixed,
-    make_trainable,
-    neuron_parameters,
-)
+from neuroparam import errors, make_fixed, make_trainable, neuron_parameters
 from tests.support.inside import watched
 from tests.support.modules import FromRecord, Pair
 from tests.support.unreached import DropsGradient, Reads
