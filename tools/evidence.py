@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """# The tests behind it
 
 The tests that [What you can rely on](rely.md) refers to, as they stand in `tests/`.
+What they share is in `tests/support/`.
 Written by `python -m tools.evidence`.
 """
 
