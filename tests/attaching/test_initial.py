@@ -7,9 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Exponential, Gamma, HalfNormal, Independent, LogNormal, Uniform
+from torch.distributions import (
+    Exponential,
+    Gamma,
+    HalfNormal,
+    Independent,
+    LogNormal,
+    Uniform,
+    constraints,
+)
 
-from neuroparam import ExpScaledLog, Softplus, make_trainable
+from neuroparam import ExpScaledLog, Softplus, errors, make_trainable
+from tests.support.inside import initial_tensor
 from tests.support.modules import FromRecord, Pair
 
 
@@ -64,3 +73,31 @@ def test_positive_distributions_fit_positive_maps(distribution) -> None:
     torch.manual_seed(0)
     module = make_trainable(FromRecord(Pair()), "tau", distribution, shape=(1000,))
     assert (module.p.tau > 0).all()
+
+
+def test_the_tensor_is_new_and_whole_and_the_present_one_is_left_alone() -> None:
+    present = torch.tensor(4.0, dtype=torch.float64)
+    for init in (None, torch.tensor([4.0]), 4.0):
+        made = initial_tensor(init, (2, 3), present, None)
+        assert made.is_contiguous()
+        assert (made.shape, made.dtype) == ((2, 3), torch.float64)
+        made.zero_()  # each entry has memory of its own
+        assert present == 4.0
+
+
+def test_a_single_number_takes_the_shape_of_what_is_given_and_a_vector_keeps_its_own() -> None:
+    given = torch.tensor([1.0, 2.0])
+    assert torch.equal(initial_tensor(given, None, torch.tensor(4.0), None), given)
+    vector = torch.tensor([1.0, 2.0, 3.0])
+    assert torch.equal(initial_tensor(5.0, None, vector, None), torch.full((3,), 5.0))
+    with pytest.raises(errors.InitialValueError, match="give shape="):
+        initial_tensor(given, None, vector, None)
+
+
+def test_a_distribution_is_checked_at_the_bounds_of_the_domain() -> None:
+    inside, beyond = Uniform(0.5, 1.0), Uniform(-0.5, 1.0)
+    positive = constraints.positive
+    drawn = initial_tensor(inside, (100,), torch.tensor(4.0), positive)
+    assert ((drawn >= 0.5) & (drawn < 1.0)).all()
+    with pytest.raises(errors.InitialValueError, match="leaves the domain"):
+        initial_tensor(beyond, (100,), torch.tensor(4.0), positive)

@@ -9,11 +9,14 @@ from torch import nn
 from neuroparam import (
     BoundedSigmoid,
     ExpScaledLog,
+    Quantity,
     Softplus,
+    errors,
     make_fixed,
     make_trainable,
     values,
 )
+from tests.support.inside import as_names, is_pattern, matches, specificity
 from tests.support.modules import FromRecord, Pair
 
 
@@ -82,3 +85,39 @@ def test_one_module_in_two_places_is_matched_once() -> None:
     one = FromRecord(Pair())
     net = make_trainable(nn.Sequential(one, one), "*.tau")
     assert list(values(net)) == ["0.p.tau"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("lif.p.tau", True),
+        ("p.tau", True),
+        ("tau", True),
+        ("au", False),
+        ("lif", False),
+        ("*.tau", True),
+        ("p.t*", True),
+        ("l[a-k]f.p.tau", True),
+        ("T*", False),
+        ("lif.[!p].tau", False),
+    ],
+)
+def test_which_names_fit_a_path(name: str, fits: bool) -> None:
+    assert matches("lif.p.tau", name) is fits
+    assert is_pattern(name) is (set("*[") & set(name) != set())
+
+
+def test_names_are_sorted_by_how_much_they_say() -> None:
+    names = ["lif.p.tau", "*.tau", Quantity.TAU_MEM, "tau", "*", "lif*.tau"]
+    expected = [Quantity.TAU_MEM, "*", "*.tau", "lif*.tau", "tau", "lif.p.tau"]
+    assert sorted(names, key=specificity) == expected
+
+
+def test_each_name_is_taken_once_and_in_its_order() -> None:
+    assert as_names("tau") == ["tau"]
+    assert as_names(Quantity.TAU_MEM) == [Quantity.TAU_MEM]
+    assert as_names(name for name in ("tau", "gain", "tau")) == ["tau", "gain"]
+    assert as_names({"gain": None, "tau": None}) == ["gain", "tau"]
+    for wrong in ([], b"tau", 5, ["tau", None]):
+        with pytest.raises(errors.InvalidNamesError, match="names must be a name"):
+            as_names(wrong)

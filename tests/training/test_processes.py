@@ -19,6 +19,8 @@ from tests.support.distributed_worker import SHARDS, WAYS, built, joint_batch, t
 from tests.support.subjects import ROCKPOOL, SIX, THREE
 
 ROOT = Path(__file__).parents[2]
+# One process of pytest runs all of these tests, so that the worker is run once.
+pytestmark = pytest.mark.xdist_group("processes")
 sharded = pytest.mark.skipif(not SHARDS, reason="fully_shard of this torch needs a GPU")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 TRAINED = [(c, way) for c in SIX for way in WAYS if (c, way) != (ROCKPOOL, "fsdp by layers")]
