@@ -19,7 +19,7 @@ from tests.support.distributed_worker import SHARDS, WAYS, built, joint_batch, t
 from tests.support.subjects import ROCKPOOL, SIX, THREE
 
 ROOT = Path(__file__).parents[2]
-# One process of pytest runs all of these tests, so that the worker is run once.
+# One process of pytest runs the tests that look at the worker's results, so that it runs once.
 pytestmark = pytest.mark.xdist_group("processes")
 sharded = pytest.mark.skipif(not SHARDS, reason="fully_shard of this torch needs a GPU")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -186,6 +186,7 @@ def test_a_checkpoint_of_two_processes_loads_into_one(
     assert_same(values(net), wanted["saved"])
 
 
+@pytest.mark.xdist_group("example in two processes")
 def test_the_mnist_example_in_two_processes(tmp_path: Path) -> None:
     arguments = ("--epochs", 1, "--neuron-lr", 0.02, "--arms", "raw", "reparametrised")
     example = ROOT / "examples" / "mnist.py"
