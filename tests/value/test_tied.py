@@ -35,6 +35,14 @@ from tests.support.subjects import NORSE, PLAIN, SINABS, SIX, SNNTORCH, Network,
 
 every_network = pytest.mark.parametrize("case", SIX, ids=str)
 
+
+@pytest.fixture(autouse=True)
+def no_garbage_of_other_tests() -> None:
+    """What other tests have left, such as exported programs, goes only by several collections."""
+    while gc.collect():
+        pass
+
+
 # ----------------------------------------------------------- one Parameter, registered twice
 
 
