@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# pytest shows what an assertion compared; here also in what the tests share
+pytest.register_assert_rewrite("tests.support")
+
 # the tensors of the tests are small: more threads only wait for each other
 torch.set_num_threads(1)
 

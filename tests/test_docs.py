@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.evidence import page, referred
+import neuroparam
+from neuroparam import ExpScaledLog
+from tools.evidence import page, referred
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,4 +47,10 @@ def test_what_the_guide_relies_on_is_a_test(name: str) -> None:
 
 
 def test_the_page_of_the_tests_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "evidence.md").read_text() == page(), "run python -m tests.evidence"
+    assert (ROOT / "docs" / "evidence.md").read_text() == page(), "run python -m tools.evidence"
+
+
+def test_every_public_name_is_documented() -> None:
+    for name in neuroparam.__all__:
+        assert getattr(neuroparam, name).__doc__, name
+    assert ExpScaledLog.__doc__ is not None

@@ -21,10 +21,10 @@ from neuroparam.testing import (
     time_constants,
     time_steps,
 )
-from tests.libraries.cases import Case, N, all_cases, built, spikes
-from tests.libraries.decaying import MEMBRANES, SYNAPSES, Decaying, every_decay, pulse, shaped
-from tests.subjects import SIX, SPIKINGJELLY, Network, network
+from tests.support.cases import Case, N, all_cases, built, spikes
+from tests.support.decaying import MEMBRANES, SYNAPSES, Decaying, every_decay, pulse, shaped
 from tests.support.inside import Place, attached
+from tests.support.subjects import SIX, SPIKINGJELLY, Network, network
 
 STEPS = 6
 DT = 1e-3

@@ -32,9 +32,9 @@ from neuroparam import (
     summary,
     values,
 )
-from tests.libraries.cases import Case, N, spikes
-from tests.subjects import SIX, Network, paths
+from tests.support.cases import Case, N, spikes
 from tests.support.inside import Place, all_modules, attached, is_attached
+from tests.support.subjects import SIX, Network, paths
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=1e-3, momentum=0.9),

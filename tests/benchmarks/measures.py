@@ -29,7 +29,15 @@ from tests.benchmarks.networks import (
     tutorial_arms,
 )
 from tests.benchmarks.timing import Ratio, Step, Timings, interleaved, timed
-from tests.support.inside import Evaluated, NeuronParameter, attached, evaluate, verify, watched
+from tests.support.inside import (
+    Evaluated,
+    NeuronParameter,
+    attached,
+    evaluate,
+    reads_replaced,
+    verify,
+    watched,
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def _in_place(layer: nn.Module, x: Tensor) -> tuple[int, float, float, float]:
 
     ends = [parameter.raw.register_post_accumulate_grad_hook(note) for parameter in parameters]
     with (
-        patch("neuroparam._value.injected.evaluate", read),
+        reads_replaced(read),
         patch.object(NeuronParameter, "gradient_came", note),
     ):
         layer(x).square().mean().backward()

@@ -1,0 +1,1 @@
+"""Tests of the words in which the catalogue describes an SNN library."""

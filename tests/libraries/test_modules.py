@@ -19,9 +19,9 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
-from tests.libraries.cases import Case, N, all_cases, built, spikes
-from tests.modules import assert_unchanged, snapshot
+from tests.support.cases import Case, N, all_cases, built, spikes
 from tests.support.inside import attached, survey
+from tests.support.modules import assert_unchanged, snapshot
 
 CASES = all_cases()
 SHORT = 5  # time steps of a training run

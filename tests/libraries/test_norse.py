@@ -30,9 +30,9 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
-from tests.libraries.cases import Case
-from tests.libraries.cases_norse import CASES
-from tests.modules import assert_unchanged, snapshot
+from tests.support.cases import Case
+from tests.support.cases_norse import CASES
+from tests.support.modules import assert_unchanged, snapshot
 
 N, BATCH, STEPS = 4, 2, 6
 LIF = ["p.tau_syn_inv", "p.tau_mem_inv", "p.v_th"]
@@ -320,6 +320,6 @@ def test_one_leak_per_neuron_is_refused_by_the_modules_with_time() -> None:
 
 
 def test_norses_own_records_cannot_be_pickled() -> None:
-    """Attached ones can: tests/test_pickle.py."""
+    """Attached ones can: tests/value/test_pickle.py."""
     with pytest.raises(pickle.PicklingError, match="LIFParameters"):
         pickle.dumps(norse.LIFCell())

@@ -28,9 +28,9 @@ from neuroparam import (
     values,
 )
 from neuroparam.units import Above
-from tests.libraries.cases import N
-from tests.libraries.decaying import Decaying, every_decay, pulse, shaped
-from tests.modules import assert_unchanged, snapshot
+from tests.support.cases import N
+from tests.support.decaying import Decaying, every_decay, pulse, shaped
+from tests.support.modules import assert_unchanged, snapshot
 
 DT, TAU = 1e-3, 20e-3
 TAUS = torch.tensor([10e-3, 20e-3, 40e-3])

@@ -21,7 +21,7 @@ from neuroparam import (
     param_groups,
     values,
 )
-from tests.modules import assert_unchanged, snapshot
+from tests.support.modules import assert_unchanged, snapshot
 
 N = 3
 

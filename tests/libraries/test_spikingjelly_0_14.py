@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from neuroparam import Quantity, errors, find, make_trainable
-from tests.modules import assert_unchanged, snapshot
+from tests.support.modules import assert_unchanged, snapshot
 
 if version("spikingjelly") != "0.0.0.0.14":
     pytest.skip("needs SpikingJelly 0.0.0.0.14", allow_module_level=True)

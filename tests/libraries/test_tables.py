@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.libraries.cases import all_cases
-from tests.libraries.tables import COMPARED, TITLES, modules_table, written
+from tests.support.cases import all_cases
+from tools.tables import COMPARED, TITLES, modules_table, written
 
 
 def test_the_page_of_all_modules_is_up_to_date() -> None:
     above, below = written("modules")
     assert "# All modules" in above
-    assert below == modules_table(), "run python -m tests.libraries.tables modules"
+    assert below == modules_table(), "run python -m tools.tables modules"
 
 
 @pytest.mark.parametrize("library", COMPARED)

@@ -1,0 +1,1 @@
+"""Tests of the maps from a raw tensor to a valid value."""

@@ -3,23 +3,52 @@
 When a room of the library moves, this file changes and no test does.
 """
 
-from neuroparam._attaching.names import matches
-from neuroparam._attaching.survey import candidates, survey
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from unittest.mock import patch
+
+from torch import Tensor
+
+from neuroparam._attaching.build import build
+from neuroparam._attaching.exchange import attach, detach, rebuild_records
+from neuroparam._attaching.initial import initial_tensor
+from neuroparam._attaching.names import as_names, is_pattern, matches, specificity
+from neuroparam._attaching.refusals import refuse_if_present, refuse_if_unfit, why_unfit
+from neuroparam._attaching.request import Request, requests
+from neuroparam._attaching.resolve import attached_places, places_to_attach
+from neuroparam._attaching.survey import candidates, each_once, is_candidate, survey
 from neuroparam._catalogue import registry as catalogue
-from neuroparam._catalogue.entries import Refused, Trains
-from neuroparam._catalogue.registry import BUILT_IN, default_parametrization
-from neuroparam._ground.real import as_real
-from neuroparam._ground.torch_state import all_modules, whole
+from neuroparam._catalogue.entries import Refused, Trains, classes_of, own_step, states
+from neuroparam._catalogue.registry import (
+    BUILT_IN,
+    default_parametrization,
+    is_catalogued,
+    row_of,
+    step_of,
+)
+from neuroparam._catalogue.time_step import time_step, unit_of
+from neuroparam._ground.errors import describe, listing, placed
+from neuroparam._ground.real import as_real, why_not_real
+from neuroparam._ground.torch_state import (
+    all_modules,
+    callers,
+    is_compiling,
+    sharded_like,
+    transform_level,
+    whole,
+)
+from neuroparam._looking.text import span, table
+from neuroparam._maps import floats
 from neuroparam._maps.base import bounds_of
 from neuroparam._maps.time_constants import TimeConstantMap
 from neuroparam._training import optimizers, processes
 from neuroparam._training.forward import raise_if_none_came, verify, watched
 from neuroparam._value import injected, once
 from neuroparam._value.once import Evaluated, evaluate
-from neuroparam._value.parameter import NeuronParameter
-from neuroparam._value.place import Place, attached, is_attached
-from neuroparam._value.records import Record
-from neuroparam._value.storage import Kind
+from neuroparam._value.parameter import NeuronParameter, in_words
+from neuroparam._value.place import Place, attached, is_attached, refuse_scripted
+from neuroparam._value.records import Record, fields_of, is_record, neuron_at
+from neuroparam._value.storage import Kind, Storage
 
 __all__ = [
     "BUILT_IN",
@@ -29,25 +58,75 @@ __all__ = [
     "Place",
     "Record",
     "Refused",
+    "Request",
+    "Storage",
     "TimeConstantMap",
     "Trains",
     "all_modules",
+    "as_names",
     "as_real",
+    "attach",
     "attached",
+    "attached_places",
     "bounds_of",
+    "build",
+    "callers",
     "candidates",
     "catalogue",
+    "classes_of",
     "default_parametrization",
+    "describe",
+    "detach",
+    "each_once",
     "evaluate",
+    "fields_of",
+    "floats",
+    "in_words",
+    "initial_tensor",
     "injected",
     "is_attached",
+    "is_candidate",
+    "is_catalogued",
+    "is_compiling",
+    "is_pattern",
+    "is_record",
+    "listing",
     "matches",
+    "neuron_at",
     "once",
     "optimizers",
+    "own_step",
+    "placed",
+    "places_to_attach",
     "processes",
     "raise_if_none_came",
+    "reads_replaced",
+    "rebuild_records",
+    "refuse_if_present",
+    "refuse_if_unfit",
+    "refuse_scripted",
+    "requests",
+    "row_of",
+    "sharded_like",
+    "span",
+    "specificity",
+    "states",
+    "step_of",
     "survey",
+    "table",
+    "time_step",
+    "transform_level",
+    "unit_of",
     "verify",
     "watched",
     "whole",
+    "why_not_real",
+    "why_unfit",
 ]
+
+
+def reads_replaced(
+    read: Callable[[Evaluated, Tensor], Tensor],
+) -> AbstractContextManager[object]:
+    """Within it, every read of an attached value calls `read` in the place of `evaluate`."""
+    return patch.object(injected, "evaluate", read)

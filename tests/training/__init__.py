@@ -1,0 +1,1 @@
+"""Tests of what watches training: forwards, gradients, steps, checkpoints, processes."""

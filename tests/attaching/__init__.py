@@ -1,0 +1,1 @@
+"""Tests of attaching: names, places, requests, and what is refused."""

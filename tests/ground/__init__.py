@@ -1,0 +1,1 @@
+"""Tests of the ground floor: errors, real numbers, and what is asked of torch."""

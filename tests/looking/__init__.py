@@ -1,0 +1,1 @@
+"""Tests of what looks at a module: candidates, values, tables, groups and pictures."""

@@ -1,0 +1,1 @@
+"""Tests of one attached value: it is read, assigned, copied, compiled and moved."""

@@ -1,0 +1,204 @@
+"""torch.compile: values and gradients of eager, no graph break of ours, never stale."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+
+from neuroparam import cached, make_trainable, neuron_parameters, values
+from tests.support.cases import Case, spikes
+from tests.support.modules import FromRecord, Pair
+from tests.support.subjects import ROCKPOOL, SIX, THREE, Network, network, paths
+
+# what torch.compile itself warns of, with plain modules too
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),  # 2.6
+    pytest.mark.filterwarnings("ignore:Skipping serialization of skipfiles"),  # 2.6
+]
+
+X = spikes()[:4]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """No code compiled before; and no module that is about to go, which SpikingJelly lists."""
+    torch._dynamo.reset()
+    gc.collect()
+    yield
+    torch._dynamo.reset()
+
+
+class Graphs:
+    """A backend that runs graphs as they are, and keeps them."""
+
+    def __init__(self) -> None:
+        self.graphs: list[torch.fx.GraphModule] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable:
+        self.graphs.append(graph)
+        return graph.forward
+
+    def nodes_of_maps(self) -> int:
+        """How many operations come from parametrizations."""
+        stacks = [
+            str(node.meta.get("nn_module_stack"))
+            for graph in self.graphs
+            for node in graph.graph.nodes
+            if node.op in ("call_function", "call_method")
+        ]
+        return sum("parametrizations" in stack for stack in stacks)
+
+
+def gradients(net: nn.Module, output: Tensor) -> list[Tensor]:
+    parameters = [p for p in nn.Module.parameters(net) if p.requires_grad]
+    return list(torch.autograd.grad(output.square().sum(), parameters))
+
+
+def assert_as_eager(compiled: Callable[[Tensor], Tensor], net: nn.Module, x: Tensor) -> None:
+    output = compiled(x)
+    found = gradients(net, output)
+    expected = net(x)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(found, gradients(net, expected))
+
+
+def graphs_of(net: nn.Module) -> list[int]:
+    """Into how many graphs a network is compiled: at the first call, and after some more."""
+    torch._dynamo.reset()
+    gc.collect()
+    counter = CompileCounter()
+    compiled = torch.compile(net, backend=counter)
+    compiled(X)
+    count = counter.frame_count
+    for _ in range(2):  # a state that an eager forward left behind is compiled for anew
+        assert_as_eager(compiled, net, X)
+    return [count, counter.frame_count]
+
+
+@pytest.mark.parametrize("case", SIX, ids=str)
+def test_values_and_gradients_of_eager_without_a_graph_break_of_ours(case: Case) -> None:
+    if case is ROCKPOOL and torch.__version__ < "2.7":
+        pytest.skip("torch 2.6 does not compile the plain module: mark_static_address")
+    plain, attached = graphs_of(Network(case)), graphs_of(network(case))
+    if case is ROCKPOOL:
+        # torch gives up on the frames of its modules, and compiles what they call one by one:
+        # a map is then a graph of its own
+        assert attached[0] <= plain[0] + len(case.trains)
+    else:
+        assert attached == plain
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_inductor_gives_the_values_and_gradients_of_eager(case: Case) -> None:
+    net = network(case)
+    assert_as_eager(torch.compile(net), net, X[:2])
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_each_map_is_in_the_graph_once(case: Case) -> None:
+    counts = []
+    for steps in (2, 4):
+        torch._dynamo.reset()
+        backend = Graphs()
+        torch.compile(network(case), backend=backend)(X[:steps])
+        counts.append(backend.nodes_of_maps())
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_new_values_are_seen_without_recompiling(case: Case) -> None:
+    net, counter = network(case), CompileCounter()
+    checkpoint = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    compiled = torch.compile(net, backend=counter)
+    for _ in range(2):  # a state that an eager forward left behind is compiled for anew
+        assert_as_eager(compiled, net, X)
+    count = counter.frame_count
+
+    compiled(X).sum().backward()
+    optimizer.step()
+    assert_as_eager(compiled, net, X)
+    owner, _, name = paths(case)[0].rpartition(".")
+    setattr(net.get_submodule(owner), name, 0.9 * values(net)[paths(case)[0]])
+    assert_as_eager(compiled, net, X)
+    net.load_state_dict(checkpoint)
+    assert_as_eager(compiled, net, X)
+    assert counter.frame_count == count
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_parts_with_the_same_values_attached_share_compiled_code(case: Case) -> None:
+    plain = nn.ModuleList([Network(case), Network(case)])
+    attached = nn.ModuleList([Network(case), Network(case)])
+    make_trainable(attached, [f"*.{path}" for path in paths(case)])
+    counts = []
+    for nets in (plain, attached):
+        torch._dynamo.reset()
+        counter = CompileCounter()
+        compiled = torch.compile(lambda net, x: net(x), backend=counter)
+        for net in nets:
+            torch.testing.assert_close(compiled(net, X), net(X))
+        counts.append(counter.frame_count)
+    assert counts[1] == counts[0]
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_neurons_compiled_inside_a_network(case: Case) -> None:
+    net = network(case)
+    expected = net(X)
+    wanted = gradients(net, expected)
+    net.neuron.compile(backend="eager")
+    torch.testing.assert_close(net(X), expected)
+    torch.testing.assert_close(gradients(net, net(X)), wanted)
+    compiled = network(case)
+    compiled.neuron = torch.compile(compiled.neuron, backend="eager")
+    torch.testing.assert_close(compiled(X), expected)
+    torch.testing.assert_close(gradients(compiled, compiled(X)), wanted)
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_attaching_after_torch_compile(case: Case) -> None:
+    net = Network(case)
+    compiled = torch.compile(net, backend="eager")
+    compiled(X)
+    make_trainable(compiled, paths(case))
+    assert_as_eager(compiled, net, X)
+    assert len(neuron_parameters(compiled)) == len(case.trains)
+
+
+@pytest.mark.parametrize("case", THREE, ids=str)
+def test_a_compiled_network_inside_cached_is_never_stale(case: Case) -> None:
+    net = network(case)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    compiled = torch.compile(net, backend="eager")
+    with cached():
+        before = compiled(X)
+        before.sum().backward()
+        optimizer.step()
+        assert_as_eager(compiled, net, X)
+        assert not torch.equal(compiled(X), before)
+
+
+def test_cached_inside_compiled_code_is_never_stale() -> None:
+    cell = make_trainable(FromRecord(Pair()), ["p.tau", "p.gain"])
+
+    def loop(x: Tensor) -> Tensor:
+        v = torch.zeros_like(x)
+        with cached():
+            for _ in range(3):
+                v = cell.step(x, v)
+        return v
+
+    compiled = torch.compile(loop, backend="eager")
+    for value in (4.0, 6.0):
+        cell.p.tau = value
+        output, expected = compiled(torch.ones(3)), loop(torch.ones(3))
+        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(gradients(cell, output), gradients(cell, expected))
