@@ -18,7 +18,8 @@ from neuroparam._attaching.request import Request, requests
 from neuroparam._attaching.resolve import attached_places, places_to_attach
 from neuroparam._attaching.survey import candidates, each_once, is_candidate, survey
 from neuroparam._catalogue import registry as catalogue
-from neuroparam._catalogue.entries import Refused, Trains, classes_of, own_step, states
+from neuroparam._catalogue.common import own_step, states
+from neuroparam._catalogue.entries import Refused, Trains, classes_of
 from neuroparam._catalogue.registry import (
     BUILT_IN,
     default_parametrization,
@@ -27,7 +28,8 @@ from neuroparam._catalogue.registry import (
     step_of,
 )
 from neuroparam._catalogue.time_step import time_step, unit_of
-from neuroparam._ground.errors import describe, listing, placed
+from neuroparam._ground.errors import placed
+from neuroparam._ground.messages import describe, listing
 from neuroparam._ground.real import as_real, why_not_real
 from neuroparam._ground.torch_state import (
     all_modules,
