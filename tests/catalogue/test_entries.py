@@ -36,7 +36,7 @@ def test_states_are_refused_one_by_one() -> None:
     assert "state" in mem.reason
 
 
-def test_only_methods_and_properties_of_a_class_are_adapted() -> None:
+def test_all_that_a_class_itself_defines_is_adapted() -> None:
     class Members:
         constant = 3.0
 
@@ -46,7 +46,7 @@ def test_only_methods_and_properties_of_a_class_are_adapted() -> None:
         def value(self) -> float:
             return 1.0
 
-    assert list(Adapted(members=Members).body()) == ["method", "value"]
+    assert list(Adapted(members=Members).body()) == ["constant", "method", "value"]
 
 
 def test_a_row_applies_to_every_class_unless_it_says_otherwise() -> None:
