@@ -20,7 +20,8 @@ def run(script: str, *arguments: object, fails: bool = False) -> str:
         [sys.executable, EXAMPLES / script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+        # beside other tests, threads that wait for each other take minutes
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"},
     )
     assert (done.returncode != 0) == fails, done.stderr
     return done.stdout + done.stderr

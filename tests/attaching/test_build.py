@@ -47,7 +47,7 @@ def test_a_quantity_is_given_in_seconds_behind_a_unit_map() -> None:
     assert made.physical().item() == pytest.approx(0.02, rel=1e-4)
 
 
-def test_a_time_constant_of_an_euler_cell_stays_above_the_step() -> None:
+def test_an_euler_cell_gets_a_map_that_keeps_it_above_the_step() -> None:
     made = built(norse.LIFBoxCell(dt=1e-3), Quantity.TAU_MEM, init=0.02)
     assert [type(each) for each in made] == [ExpScaledLog, Above, Rate]
     assert made.bounds == pytest.approx((0.0, 1000.0))
