@@ -109,7 +109,7 @@ def _check_values(tried: Parametrization, raw: Tensor) -> None:
         f"forward changes shape, dtype or device: {tuple(value.shape)}, {value.dtype} for a raw "
         f"tensor of {tuple(raw.shape)}, {raw.dtype}",
     )
-    outside = ~(tried.domain.check(value) & torch.isfinite(value))
+    outside = tried.outside_domain(value)
     _require(
         not outside.any(),
         tried,

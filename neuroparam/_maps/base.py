@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from neuroparam._ground.errors import CheckpointError, ParametrizationError
+from neuroparam._ground.errors import (
+    CheckpointError,
+    OutOfDomainError,
+    ParametrizationError,
+)
 from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real
 from neuroparam._maps.floats import just_above, just_below
@@ -116,13 +120,27 @@ class Parametrization(nn.Module):
         lower, upper = self.image(0.0, math.inf)
         return f"({lower:g}, {upper:g})"
 
+    def outside_domain(self, value: Tensor) -> Tensor:
+        """Which entries of `value` are not finite or not in the domain, whatever the limits are."""
+        inside: Tensor = self.domain.check(value) & torch.isfinite(value)
+        return ~inside
+
     def outside(self, value: Tensor) -> Tensor:
         """Which entries of `value` this map cannot represent, as a boolean tensor."""
-        inside: Tensor = self.domain.check(value) & torch.isfinite(value)
+        wrong = self.outside_domain(value)
         if type(self).limits is not Parametrization.limits:
             lowest, highest = self.limits(value.dtype)
-            inside = inside & (value >= lowest) & (value <= highest)
-        return ~inside
+            wrong = wrong | (value < lowest) | (value > highest)
+        return wrong
+
+    def refuse_where(self, wrong: Tensor, value: Tensor) -> None:
+        """Raises if any entry of `value` is marked as wrong.
+
+        Raises:
+            OutOfDomainError: with the entries that are.
+        """
+        if bool(wrong.any()):
+            raise OutOfDomainError(value, wrong, self.domain_in_words())
 
     def get_extra_state(self) -> dict[str, Any]:
         """The constants as plain numbers, safe to load with `weights_only=True`."""

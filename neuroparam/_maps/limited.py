@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroparam._ground.errors import OutOfDomainError, ParametrizationError
+from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, Parametrization
 from neuroparam._maps.floats import FLOATS, working
 
@@ -97,14 +97,10 @@ class LimitedMap(Parametrization):
         """
         value = value.detach()
         if not self._limits:
-            wrong = ~(self.domain.check(value) & torch.isfinite(value))
-            if bool(wrong.any()):
-                raise OutOfDomainError(value, wrong, self.domain_in_words())
+            self.refuse_where(self.outside_domain(value), value)
             self._fit(value.double())
             self._prepare()
-        wrong = self.outside(value)
-        if bool(wrong.any()):
-            raise OutOfDomainError(value, wrong, self.domain_in_words())
+        self.refuse_where(self.outside(value), value)
         return self._invert(working(value), self.limits(value.dtype)).to(value.dtype)
 
     def _agrees(self, name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from neuroparam._ground.messages import listing
 from neuroparam._ground.real import as_real
 from neuroparam._ground.torch_state import is_compiling
 from neuroparam._value.once import note_optimizer_step
-from neuroparam._value.parameter import NeuronParameter, alive
+from neuroparam._value.parameter import NeuronParameter, alive, living
 
 __all__ = ["expect_in_optimizer", "refuse_in_optimizers", "refuse_not_finite"]
 
@@ -136,11 +136,11 @@ def _after_step(optimizer: Optimizer, *_: object) -> None:
         # Check after the step: in the forward, every time step would pay for it. Check raw
         # values: a GradScaler may skip a step with bad gradients. On an accelerator a look would
         # wait for the device in each step.
-        held = [p for p in _living(plan.held) if p.raw.device.type == "cpu"]
+        held = [p for p in living(plan.held) if p.raw.device.type == "cpu"]
         if lost := _not_finite(held):
             raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
     if plan.left_out:
-        _count_left_out(_living(plan.left_out))
+        _count_left_out(living(plan.left_out))
 
 
 def _plan_of(optimizer: Optimizer) -> _Plan:
@@ -160,7 +160,7 @@ def _left_out(own: set[int]) -> list[weakref.ref[NeuronParameter]]:
     left_out = []
     trains: dict[nn.Module, bool] = {}
     # `keyrefs` copies the dictionary in one step, whatever other threads do meanwhile.
-    for parameter in _living(waiting.keyrefs()):
+    for parameter in living(waiting.keyrefs()):
         entry = waiting.get(parameter)
         module = None if entry is None else entry.module()
         if module is None or id(parameter.raw) in own:
@@ -198,12 +198,6 @@ def _count_left_out(parameters: list[NeuronParameter]) -> None:
 
 def _parameters_of(optimizer: Optimizer) -> list[int]:
     return [id(p) for group in optimizer.param_groups for p in group["params"]]
-
-
-def _living(
-    references: Iterable[weakref.ref[NeuronParameter]],
-) -> list[NeuronParameter]:
-    return [value for reference in references if (value := reference()) is not None]
 
 
 def _with_rates(optimizer: Optimizer) -> str:

@@ -27,14 +27,14 @@ from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
 from neuroparam._value.storage import Storage
 
-__all__ = ["NeuronParameter", "alive", "in_words"]
+__all__ = ["NeuronParameter", "alive", "in_words", "living"]
 
 
 class _Alive:
     """Every trainable value that is alive, copies included.
 
     Attributes:
-        stamp: another object whenever a value comes, or gets another raw Parameter.
+        stamp: another object whenever a value comes, goes, or gets another raw Parameter.
     """
 
     def __init__(self) -> None:
@@ -52,14 +52,16 @@ class _Alive:
 
     def discard(self, value: NeuronParameter) -> None:
         self._values.pop(value, None)
+        self.note_change()
 
     def all(self) -> list[NeuronParameter]:
         # `keyrefs` copies the dictionary in one step, whatever other threads do meanwhile.
-        values = (reference() for reference in self._values.keyrefs())
-        return [value for value in values if value is not None]
+        return living(self._values.keyrefs())
 
-    def __contains__(self, value: object) -> bool:
-        return value in self._values
+
+def living(references: Iterable[weakref.ref[NeuronParameter]]) -> list[NeuronParameter]:
+    """The values that are not gone yet."""
+    return [value for reference in references if (value := reference()) is not None]
 
 
 alive = _Alive()
@@ -124,20 +126,19 @@ class NeuronParameter(parametrize.ParametrizationList):
     def _apply(self, *args: Any, **kwargs: Any) -> NeuronParameter:
         raw = self.raw
         super()._apply(*args, **kwargs)
-        if self.raw is not raw and self in alive:
-            alive.add(self)
+        if self.raw is not raw:
+            alive.note_change()
         return self
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         super().register_parameter(name, param)
-        if self in alive:
-            alive.add(self)
+        alive.note_change()
 
     def adopt(self, parameter: nn.Parameter) -> None:
         """Makes a Parameter that holds the raw numbers already the raw tensor."""
         parameter.requires_grad_(True)
         self._parameters["original"] = parameter
-        alive.add(self)
+        alive.note_change()
 
     @property
     def raw(self) -> nn.Parameter:
@@ -332,9 +333,7 @@ def _invert(maps: Iterable[Any], value: Tensor) -> Tensor:
     """
     for each in reversed(list(maps)):
         if _is_foreign(each):
-            wrong = each.outside(value)
-            if bool(wrong.any()):
-                raise OutOfDomainError(value, wrong, each.domain_in_words())
+            each.refuse_where(each.outside(value), value)
         value = each.right_inverse(value)
     return value
 

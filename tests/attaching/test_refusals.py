@@ -86,4 +86,8 @@ def test_a_name_that_means_no_stored_value(name: str, reason: str) -> None:
 def test_a_name_that_means_nothing_is_left_to_others() -> None:
     module = Unfit()
     for name in ("missing", "fine.real", "no.such.path"):
-        refuse_if_present(module, name, list(survey(module)))
+        places = list(survey(module))
+        refuse_if_present(module, name, places)
+        assert name not in [place.path for place in places]
+        with pytest.raises(errors.UnknownNameError, match=name):
+            make_trainable(module, name)

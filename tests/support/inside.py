@@ -14,7 +14,7 @@ from neuroparam._attaching.exchange import attach, detach, rebuild_records
 from neuroparam._attaching.initial import initial_tensor
 from neuroparam._attaching.names import as_names, is_pattern, matches, specificity
 from neuroparam._attaching.refusals import refuse_if_present, refuse_if_unfit, why_unfit
-from neuroparam._attaching.request import Request, requests
+from neuroparam._attaching.request import requests
 from neuroparam._attaching.resolve import attached_places, places_to_attach
 from neuroparam._attaching.survey import candidates, each_once, is_candidate, survey
 from neuroparam._catalogue import registry as catalogue
@@ -60,7 +60,6 @@ __all__ = [
     "Place",
     "Record",
     "Refused",
-    "Request",
     "Storage",
     "TimeConstantMap",
     "Trains",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuroparam import errors, make_trainable, neuron_parameters
+from neuroparam import errors, make_fixed, make_trainable, neuron_parameters
 
 
 class Layer(nn.Module):
@@ -218,6 +218,22 @@ def test_a_raw_parameter_that_is_exchanged_by_a_move() -> None:
 def test_a_copy_of_a_network_is_known_to_its_optimizer() -> None:
     twin = copy.deepcopy(network(1))
     assert diverges(torch.optim.SGD(twin.parameters(), 0.1), twin)
+
+
+def test_a_value_that_is_fixed_is_not_looked_at_any_more() -> None:
+    """Its raw Parameter is the module's own again, and so is what becomes of it."""
+    module = nn.Module()
+    module.tau = nn.Parameter(torch.tensor(5.0))
+    optimizer = torch.optim.SGD(make_trainable(module, "tau").parameters(), 0.1)
+    assert diverges(optimizer, module)
+    with torch.no_grad():
+        neuron_parameters(module)[0].zero_()
+    kept = module.parametrizations["tau"]
+    make_fixed(module)
+    module.tau.grad = torch.full_like(module.tau, torch.nan)
+    optimizer.step()
+    assert module.tau.isnan()
+    assert kept is not None
 
 
 def test_a_value_that_is_attached_later_is_expected() -> None:
