@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuroparam._ground.torch_state import all_modules
 from neuroparam._training.optimizers import refuse_in_optimizers
-from neuroparam._value.injected import add_parameter, remove_parameter
+from neuroparam._value.injected import add_parameter, remove_parameter, watch
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place, is_attached
 from neuroparam._value.records import Record
@@ -29,6 +29,7 @@ def attach(place: Place, parameter: NeuronParameter) -> None:
         name = place.field
     parameter.storage = _take(owner, name, parameter)
     add_parameter(owner, name, parameter)
+    watch(place.neuron)
 
 
 def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
@@ -67,6 +68,7 @@ def detach(place: Place) -> None:
     with torch.no_grad():
         value = parameter().detach().clone()
     remove_parameter(owner, name)
+    watch(place.neuron)
     if storage.kind is Kind.PARAMETER:
         plain = parameter.raw
         with torch.no_grad():

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
@@ -26,7 +25,7 @@ from neuroparam import (
 )
 from tests.support.cases import Case, spikes
 from tests.support.counting import Cell, build, evaluations
-from tests.support.inside import all_modules, injected, once, raise_if_none_came
+from tests.support.inside import all_modules, injected, once
 from tests.support.modules import INPUT, FromRecord, Pair
 from tests.support.subjects import NORSE, PLAIN, SIX, Network, network, paths
 from tests.support.unreached import DropsGradient, Reads
@@ -176,21 +175,6 @@ def test_the_guard_after_the_first_backward() -> None:
             return False
 
         assert any(at_once(refused))
-
-
-def test_a_backward_pass_in_the_middle_of_the_check() -> None:
-    class Parameter:
-        """Another thread's backward pass brings None while this one looks."""
-
-        seen = iter((None, False))
-
-        @property
-        def gradient_seen(self) -> bool | None:
-            return next(self.seen)
-
-    forward = SimpleNamespace(unproven=[Parameter()])
-    raise_if_none_came(forward)
-    assert forward.unproven  # to be refused at the next forward
 
 
 def test_a_backward_pass_in_another_thread() -> None:
