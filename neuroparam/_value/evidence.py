@@ -134,7 +134,9 @@ class Evidence:
 
     def is_held_again(self) -> None:
         """Notes that an optimizer which holds the value has made a step."""
-        self.held = True
+        if not self.held:
+            self.held = True
+            self._counts.clear()  # Forwards were counted until now, and from here on steps.
         self.left_out = 0
         if self.accumulated:
             self.accumulated = False
@@ -263,9 +265,7 @@ def _has_gradient(raw: Tensor) -> bool:
     return bool(gradient.any())
 
 
-def _symptom(
-    evidence: Evidence, raw: Tensor, others_train: Callable[[], bool]
-) -> _Symptom | None:
+def _symptom(evidence: Evidence, raw: Tensor, others_train: Callable[[], bool]) -> _Symptom | None:
     """What is wrong with a value to which no gradient came in this step, if anything is."""
     if evidence.wanted:
         return _SEVERED if evidence.read else _UNREAD

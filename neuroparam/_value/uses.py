@@ -166,4 +166,3 @@ def _mapped(value: NeuronParameter, node: Any) -> str | None:
         f"forward computes from it cannot take all its values. Leave it the Parameter that it is, "
         f"without a parametrization."
     )
-

@@ -36,7 +36,7 @@ def copy_of(value: Tensor) -> Copy | None:
     """A copy to compare with later; None where a look at the numbers would disturb."""
     if type(value) not in (Tensor, nn.Parameter) or value.is_meta:
         return None
-    if _is_traced() or value.is_cuda and torch.cuda.is_current_stream_capturing():
+    if _is_traced() or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
         return None
     return Copy(value)
 

@@ -146,19 +146,6 @@ def test_each_thread_attaches_copies_and_fixes(case: Case, monkeypatch) -> None:
     assert {*made[0]} & {*injected.classes.values()}
 
 
-def test_the_guard_in_the_first_forward() -> None:
-    for _ in range(5):
-        module = make_trainable(Reads(lambda m, x: x), "rate")
-
-        def first(index: int, module: nn.Module = module) -> None:
-            with pytest.raises(errors.NoGradientError):
-                module(INPUT)
-
-        at_once(first)
-        module.use = lambda m, x: x * m.rate
-        at_once(lambda index, module=module: module(INPUT))
-
-
 def test_the_guard_after_the_first_backward() -> None:
     for _ in range(5):
         module = make_trainable(Reads(lambda m, x: DropsGradient.apply(x, m.rate)), "rate")

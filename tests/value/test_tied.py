@@ -288,8 +288,13 @@ def in_a_block(module: Network) -> None:
 
 
 def is_refused(module: Network) -> None:
-    module.run = lambda neuron, x: x
-    with pytest.raises(errors.NoGradientError):
+    def write(_: nn.Module, x: Tensor) -> Tensor:
+        place = next(attached(module))
+        getattr(place.owner, place.attribute).data.mul_(2.0)
+        return x
+
+    module.run = write
+    with pytest.raises(errors.AssignmentError, match="written in place"):
         module(spikes())
 
 
