@@ -386,6 +386,22 @@ def test_half_precision_is_computed_in_float32(
     assert ((value.double() - exact).abs() <= allowed).all()
 
 
+@pytest.mark.parametrize("dtype", [*FULL, *HALF], ids=str)
+@pytest.mark.parametrize("bound", [0.999, 0.9999999999, -1.0000000001, 1.001])
+def test_a_bound_that_a_dtype_rounds_keeps_the_contract(bound: float, dtype: torch.dtype) -> None:
+    for parametrization in (
+        Softplus(lower=bound, scale=1.0),
+        BoundedSigmoid(bound, 10.0),
+        BoundedSigmoid(-10.0, bound),
+        BoundedSigmoid(abs(bound), 10.0, spacing="log"),
+    ):
+        value = parametrization(torch.tensor([-1e4, 0.0, 1e4], dtype=dtype))
+        assert inside(parametrization, value)
+        raw = parametrization.right_inverse(value)
+        allowed = 8 * torch.finfo(dtype).eps
+        torch.testing.assert_close(parametrization(raw), value, rtol=allowed, atol=allowed)
+
+
 # ----------------------------------------------------------------------------- bad constants
 
 
