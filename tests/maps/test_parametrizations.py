@@ -197,6 +197,31 @@ def test_no_gap_where_two_branches_meet(spacing: str, dtype: torch.dtype, upper:
         assert (value.diff() >= -4 * units_in_last_place(value[1:])).all()
 
 
+@pytest.mark.parametrize("dtype", [*FULL, *HALF], ids=str)
+@pytest.mark.parametrize("bounds", [(1.0, 100.0), (0.5, 2.0), (0.125, 0.375), (1e-3, 1.0)])
+@pytest.mark.parametrize("side", [1, -1], ids=["lower", "upper"])
+def test_at_a_seam_of_the_log_spacing_all_is_that_of_the_formula(
+    side: int, bounds: tuple[float, float], dtype: torch.dtype
+) -> None:
+    """Up to half a unit of log(value) from a bound, another formula computes the value."""
+    parametrization = BoundedSigmoid(*bounds, spacing="log")
+    lowest, highest = parametrization.limits(dtype)
+    extent, eps = math.log(highest / lowest), torch.finfo(dtype).eps
+    seam = -side * math.log(2 * extent - 1)
+    raw = seam + torch.arange(-2000, 2001, dtype=torch.float64) * min(eps, 1e-4)
+    raw = raw.to(dtype).unique().requires_grad_()
+    value = parametrization(raw)
+    (gradient,) = torch.autograd.grad(value.sum(), raw)
+    exact_raw = raw.detach().double().requires_grad_()
+    exact = lowest * torch.exp(extent * torch.sigmoid(exact_raw))
+    (slope,) = torch.autograd.grad(exact.sum(), exact_raw)
+    torch.testing.assert_close(value.double(), exact, rtol=16 * eps, atol=0.0)
+    torch.testing.assert_close(gradient.double(), slope, rtol=16 * eps, atol=0.0)
+    assert (value.diff() >= 0).all()
+    back = parametrization.right_inverse(value.detach())
+    torch.testing.assert_close(back, raw.detach(), rtol=16 * eps, atol=16 * eps)
+
+
 # ------------------------------------------------------------------ raw = 0, slopes, domain
 
 
