@@ -246,6 +246,12 @@ def test_slope_at_zero_is_positive(parametrization: Parametrization, dtype: torc
     assert gradient > 0
 
 
+def test_softplus_has_a_slope_at_every_raw_value_where_two_formulas_meet() -> None:
+    raw = torch.tensor([39.0, 40.0, 41.0], requires_grad=True)  # they meet at 40
+    (gradient,) = torch.autograd.grad(Softplus(scale=2.0)(raw).sum(), raw)
+    assert gradient.tolist() == [2.0, 2.0, 2.0]
+
+
 def test_exp_reference_is_bit_exact() -> None:
     for reference in (1 / 3, 100.0, 1e-6, 123456.789):
         parametrization = ExpScaledLog(scale=0.7, reference=reference)
@@ -292,6 +298,54 @@ def test_domain_is_what_is_accepted(build) -> None:
 def test_error_says_how_many_were_outside_and_their_span() -> None:
     with pytest.raises(OutOfDomainError, match=r"2 of 4 values .* span -3 to 0\."):
         ExpScaledLog(reference=1.0).right_inverse(torch.tensor([1.0, -3.0, 2.0, 0.0]))
+
+
+@pytest.mark.parametrize("dtype", [*FULL, *HALF], ids=str)
+@given(reference=st.floats(-9, 9), scale=st.floats(-7, 10))
+@example(reference=0.0, scale=0.0)
+@example(reference=9.0, scale=10.0)
+@example(reference=-9.0, scale=10.0)
+def test_exp_reaches_the_documented_limits_and_no_further(
+    dtype: torch.dtype, reference: float, scale: float
+) -> None:
+    most = 2.0 ** {torch.float64: 510, torch.float16: 14}.get(dtype, 62)
+    numbers = torch.finfo(dtype)
+    parametrization = ExpScaledLog(2.0**scale, 2.0**reference)
+    # The slope, which is scale * value, is a number of the dtype too.
+    top = min(most, numbers.max / max(1.0, parametrization.scale))
+    if parametrization.reference >= top:
+        with pytest.raises(ParametrizationError, match=r"leave no room in torch\.float16"):
+            parametrization.limits(dtype)
+        return
+    raw = torch.tensor([-numbers.max, numbers.max], dtype=dtype, requires_grad=True)
+    value = parametrization(raw)
+    (gradient,) = torch.autograd.grad(value.sum(), raw)
+    assert gradient.tolist() == [0.0, 0.0]
+    low, high = value.double().tolist()
+    assert 1 / most <= low <= 1.01 / most
+    assert 0.99 * top <= high <= top
+    assert not parametrization.outside(value.detach()).any()
+    # What lies within has its gradient.
+    within = torch.tensor([1.25 * low, 0.75 * high], dtype=dtype)
+    raw = parametrization.right_inverse(within).requires_grad_()
+    value = parametrization(raw)
+    (gradient,) = torch.autograd.grad(value.double().sum(), raw)
+    slope = parametrization.scale * value.detach().double()
+    torch.testing.assert_close(
+        gradient.double(), slope, rtol=2 * numbers.eps, atol=numbers.tiny * numbers.eps
+    )
+
+
+def test_exp_refuses_values_whose_raw_is_beyond_the_dtype() -> None:
+    parametrization = ExpScaledLog(scale=1e-4, reference=1.0)
+    for number in (-3.2, 3.2):
+        value = torch.tensor(math.exp(number), dtype=torch.float16)
+        raw = parametrization.right_inverse(value)
+        assert raw.item() == pytest.approx(1e4 * number, rel=1e-3)
+        assert parametrization(raw).item() == pytest.approx(value.item(), rel=1e-2)
+    for number in (-7.0, 7.0):  # Raw would be 70,000, and float16 ends at 65,504.
+        with pytest.raises(OutOfDomainError):
+            parametrization.right_inverse(torch.tensor(math.exp(number), dtype=torch.float16))
 
 
 # -------------------------------------------------------------------------- fitted constants
