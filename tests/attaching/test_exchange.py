@@ -103,6 +103,27 @@ def test_a_gradient_of_the_raw_value_is_not_taken_for_one_of_the_plain_value() -
     assert module.middle_parameter.item() == 4.0
 
 
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "tensor"])
+def test_a_value_that_came_back_shares_no_memory_with_what_an_optimizer_holds(kind: str) -> None:
+    class Free(nn.Module):
+        """A map that gives the raw tensor itself."""
+
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            return raw
+
+        def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
+            return value
+
+    module, name = Ordered(), f"middle_{kind}"
+    parameter = NeuronParameter([Free()], torch.tensor(4.0), name)
+    attach(place_of(module, name), parameter)
+    memory = parameter.raw.data_ptr()
+    (place,) = attached(module)
+    detach(place)
+    assert getattr(module, name).data_ptr() != memory
+    assert getattr(module, name).item() == 4.0
+
+
 def test_a_record_gives_way_to_a_stand_in_and_comes_back_when_nothing_is_attached() -> None:
     cell = FromRecord(Nest(Pair()))
     exchanged(cell, "p.inner.tau")
