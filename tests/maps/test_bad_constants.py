@@ -97,6 +97,13 @@ bad(
             "double precision",
         ),
         (
+            lambda: BoundedSigmoid(1e30, 3e38, "log")(torch.zeros(1)),
+            SENSELESS,
+            "upper=3e+38",
+            "no room in torch.float32",
+            "double precision",
+        ),
+        (
             lambda: Softplus(lower=3.33e38, scale=1.0)(torch.zeros(1)),
             SENSELESS,
             "Softplus(lower=3.33e+38",

@@ -50,6 +50,7 @@ CHAINS = {
         (Steps(1e-3), 0.02, 20.0),
         (Bitshift(1e-3), -1e-3 / math.log(1 - 2.0**-4), 4.0),
         (Above(1e-3), 0.02, 0.021),
+        (Above(0.0), 0.02, 0.02),
     ],
     ids=repr,
 )
