@@ -288,6 +288,13 @@ def test_any_shape(build, shape: tuple[int, ...]) -> None:
 
 
 @every_map
+def test_the_inverse_keeps_no_history(build) -> None:
+    value = build()(torch.zeros(2, requires_grad=True))
+    assert value.requires_grad
+    assert not build().right_inverse(value).requires_grad
+
+
+@every_map
 def test_domain_is_what_is_accepted(build) -> None:
     parametrization = build()
     lower = getattr(parametrization, "lower", 0.0)
