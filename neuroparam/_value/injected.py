@@ -241,7 +241,7 @@ def watch(neuron: nn.Module) -> None:
 
 def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> None:
     """Makes `owner.name` the value of `parameter`; the plain attribute must be gone."""
-    lists = owner._modules.setdefault("parametrizations", nn.ModuleDict())
+    lists = owner._modules.setdefault("parametrizations", nn.ModuleDict().train(owner.training))
     assert lists is not None
     lists._modules[name] = parameter
     parameter.train(owner.training)
