@@ -24,6 +24,7 @@ from neuroparam import (
     ExpScaledLog,
     Softplus,
     cached,
+    check_gradients,
     errors,
     make_fixed,
     make_trainable,
@@ -202,7 +203,14 @@ def test_an_adjoint_that_drops_the_gradient_is_found() -> None:
         module = make_trainable(kind(adjoint=True), "tau_mem_inv")
         x = spikes() if kind is norse.LSNN else spikes()[0]
         with pytest.raises(errors.NoGradientError, match=r"p\.tau_mem_inv"):
-            module(x.requires_grad_())
+            check_gradients(module, x.requires_grad_())
+        optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+        for _ in range(2):
+            module(x)[0].sum().backward()
+            optimizer.step()
+        module(x)[0].sum().backward()
+        with pytest.raises(errors.NoGradientError, match=r"p\.tau_mem_inv"):
+            optimizer.step()
 
 
 @pytest.mark.parametrize("build", [norse.LSNN, lambda: norse.LSNNRecurrent(N, N)])
