@@ -16,6 +16,7 @@ from neuroparam._attaching.names import Name
 from neuroparam._attaching.request import Names, requests
 from neuroparam._attaching.resolve import attached_places
 from neuroparam._ground.errors import UnsupportedModuleError, placed
+from neuroparam._training.checkpoints import stop_watching_loads, watch_loads
 from neuroparam._training.forward import stop_watching, watch_forward
 from neuroparam._training.optimizers import expect_in_optimizer, refuse_not_finite
 from neuroparam._training.processes import refuse_sharded, refuse_wrapped
@@ -119,6 +120,7 @@ def make_trainable(
         attach(place, parameter)
     expect_in_optimizer(module, [parameter for _, parameter in built])
     watch_forward(module)
+    watch_loads(module)
     return module
 
 
@@ -174,4 +176,5 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
         detach(place)
     rebuild_records(module)
     stop_watching(module)
+    stop_watching_loads(module)
     return module

@@ -17,7 +17,6 @@ from torch.utils.hooks import RemovableHandle
 
 from neuroparam._ground.errors import NoGradientError
 from neuroparam._ground.torch_state import all_modules, is_compiling, transform_level
-from neuroparam._training.checkpoints import refuse_unfit
 from neuroparam._training.processes import share_constants, share_constants_again
 from neuroparam._value.once import close_interrupted, close_scope, is_open, open_scope
 from neuroparam._value.parameter import NeuronParameter
@@ -67,7 +66,6 @@ class _Watched:
             # The scope is closed also when the forward raises.
             module.register_forward_hook(_leave, always_call=True),
             module.register_forward_hook(verify),
-            module.register_load_state_dict_pre_hook(refuse_unfit),
         ]
 
 

@@ -91,7 +91,11 @@ def share_constants(module: nn.Module) -> None:
     elif _is_sharded(module) and module not in shared:
         # state_dict() would make fully_shard take back the tensors of this forward.
         constants = {
-            a.path: [m.get_extra_state() for m in a.parameter if isinstance(m, Parametrization)]
+            a.path: [
+                {name: getattr(each, name) for name in each.constant_names}
+                for each in a.parameter
+                if isinstance(each, Parametrization)
+            ]
             for a in attached(module)
         }
         (first,) = _of_first([constants], _groups(module))
