@@ -237,7 +237,8 @@ class Parametrization(nn.Module):
             f"the checkpoint was written with "
             f"{', '.join(f'{name}={word}' for name, word in words.items())}, this module has "
             f"{', '.join(f'{name}={constant!r}' for name, constant in mine.items())}. The same "
-            f"raw values would mean other values: attach with the checkpoint's constants."
+            f"raw values would mean other values: attach with the checkpoint's constants, or load "
+            f"fitted ones together with their raw values, by load_state_dict of the module."
         )
 
     @property
