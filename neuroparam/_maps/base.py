@@ -147,10 +147,42 @@ class Parametrization(nn.Module):
     def get_extra_state(self) -> Tensor:
         """The constants as one small tensor, in double precision and on the CPU.
 
+        It is the same tensor each time. What is written into it in place, as code does that
+        copies or averages the tensors of two state dicts, is seen by `follow`.
+
         Raises:
             ParametrizationError: a constant is no number, no word and not None.
         """
-        return written(type(self).__name__, [self._number(name) for name in self.constant_names])
+        self.follow()
+        self._show()
+        return self.__dict__["_shown"][0]  # type: ignore[no-any-return]
+
+    def _show(self) -> None:
+        """Keeps the present constants as the tensor of `get_extra_state`."""
+        numbers = [self._number(name) for name in self.constant_names]
+        tensor = written(type(self).__name__, numbers)
+        shown, version = self.__dict__.get("_shown", (None, 0))
+        if shown is not None:
+            if shown._version == version and torch.allclose(shown, tensor, 0, 0, equal_nan=True):
+                return
+            with torch.no_grad():
+                tensor = shown.copy_(tensor)
+        self.__dict__["_shown"] = tensor, tensor._version
+
+    def follow(self) -> None:
+        """Takes over what has been written into the tensor of `get_extra_state`.
+
+        Raises:
+            CheckpointError: as `check_extra_state`.
+        """
+        tensor, version = self.__dict__.get("_shown", (None, 0))
+        if tensor is not None and tensor._version != version:
+            try:
+                self.adopt_extra_state(tensor)
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"what was written in place into its state dict does not fit: {error}"
+                ) from None
 
     def _number(self, name: str) -> float:
         """One constant as it is written."""
@@ -177,7 +209,13 @@ class Parametrization(nn.Module):
         self._constants_in(self._as_tensor(state))
 
     def adopt_extra_state(self, state: object) -> None:
-        """Takes over the constants that are fitted; the raw tensor has been loaded with them."""
+        """Takes over the constants that are fitted; the raw tensor has been loaded with them.
+
+        Raises:
+            CheckpointError: as `check_extra_state`.
+        """
+        self._constants_in(self._as_tensor(state))
+        self._show()
 
     def set_extra_state(self, state: object) -> None:
         """Checks the constants of a checkpoint, which are adopted with a raw tensor only.

@@ -110,6 +110,7 @@ class LimitedMap(Parametrization):
 
     def check_extra_state(self, state: object, dtype: torch.dtype) -> None:
         trial = copy.copy(self)
+        trial.__dict__.pop("_shown", None)
         try:
             trial.adopt_extra_state(state)
             trial.limits(dtype)
@@ -121,6 +122,7 @@ class LimitedMap(Parametrization):
         for name in self._fitted:
             setattr(self, name, theirs[name])
         self._prepare()
+        self._show()
 
     def set_extra_state(self, state: object) -> None:
         """Adopts the constants of a checkpoint where none are fitted yet, or checks them.

@@ -191,6 +191,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             OutOfDomainError: values outside the domain, or NaN.
         """
         with placed(self.path):
+            self._follow()
             tensor = self._assignable(value)
             try:
                 with torch.no_grad():
@@ -283,6 +284,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             if is_compiling() or transform_level():
                 return super().forward()  # Neither knows hooks for saved tensors.
             self.__dict__["raw_seen"] = id(self.raw)
+            self._follow()
             # Activation checkpointing must save equally many tensors when it recomputes a
             # region. A value computed in one region and reused in the next breaks the count, so
             # the hooks hide what the evaluation saves.
@@ -292,6 +294,15 @@ class NeuronParameter(parametrize.ParametrizationList):
             # Inside a property, an AttributeError would mean that the attribute is missing.
             # Modules that define __getattr__ would swallow it.
             raise EvaluationError(f"reading it failed: {error}").at(self.path) from error
+
+    def _follow(self) -> None:
+        """Takes over constants that were copied into this value's state dict in place."""
+        try:
+            for each in self._modules.values():
+                if isinstance(each, Parametrization):
+                    each.follow()
+        except CheckpointError as error:
+            raise error.at(self.path) from None
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str, *, assign: bool = False
