@@ -169,20 +169,22 @@ class Parametrization(nn.Module):
                 tensor = shown.copy_(tensor)
         self.__dict__["_shown"] = tensor, tensor._version
 
-    def follow(self) -> None:
-        """Takes over what has been written into the tensor of `get_extra_state`.
+    def follow(self) -> bool:
+        """Takes over what has been written into the tensor of `get_extra_state`, if anything.
 
         Raises:
             CheckpointError: as `check_extra_state`.
         """
         tensor, version = self.__dict__.get("_shown", (None, 0))
-        if tensor is not None and tensor._version != version:
-            try:
-                self.adopt_extra_state(tensor)
-            except CheckpointError as error:
-                raise CheckpointError(
-                    f"what was written in place into its state dict does not fit: {error}"
-                ) from None
+        if tensor is None or tensor._version == version:
+            return False
+        try:
+            self.adopt_extra_state(tensor)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"what was written in place into its state dict does not fit: {error}"
+            ) from None
+        return True
 
     def _number(self, name: str) -> float:
         """One constant as it is written."""

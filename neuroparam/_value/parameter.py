@@ -26,6 +26,7 @@ from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, 
 from neuroparam._maps.base import Parametrization, bounds_of
 from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
+from neuroparam._value.copied import Copied, fingerprint
 from neuroparam._value.storage import Storage
 
 __all__ = ["NeuronParameter", "alive", "in_words", "living"]
@@ -66,6 +67,7 @@ def living(references: Iterable[weakref.ref[NeuronParameter]]) -> list[NeuronPar
 
 
 alive = _Alive()
+_copied = Copied()
 
 
 class NeuronParameter(parametrize.ParametrizationList):
@@ -90,6 +92,8 @@ class NeuronParameter(parametrize.ParametrizationList):
     # Whether a backward pass brought a gradient: None before the first pass, False after one
     # that came through without a gradient.
     gradient_seen: bool | None
+    # Of the raw numbers, as they were when `_copied` last looked at them.
+    fingerprint: float | None = None
     # The id of the raw tensor that was last evaluated. `fully_shard` exchanges the raw tensor
     # for the time of a forward.
     raw_seen: int | None = None
@@ -119,6 +123,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         with torch.no_grad():
             _refuse_unless_inverse(wanted, self(), self.raw, maps)
         self.gradient_seen = None
+        self.fingerprint = fingerprint(self.raw)
         alive.add(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -278,6 +283,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = sharded_like(self.raw, self.raw_of(value))
         with torch.no_grad():
             self.raw.copy_(raw)
+        self.fingerprint = fingerprint(self.raw)
 
     def forward(self) -> Tensor:
         try:
@@ -285,6 +291,7 @@ class NeuronParameter(parametrize.ParametrizationList):
                 return super().forward()  # Neither knows hooks for saved tensors.
             self.__dict__["raw_seen"] = id(self.raw)
             self._follow()
+            _copied.look(self, alive)
             # Activation checkpointing must save equally many tensors when it recomputes a
             # region. A value computed in one region and reused in the next breaks the count, so
             # the hooks hide what the evaluation saves.
@@ -299,8 +306,8 @@ class NeuronParameter(parametrize.ParametrizationList):
         """Takes over constants that were copied into this value's state dict in place."""
         try:
             for each in self._modules.values():
-                if isinstance(each, Parametrization):
-                    each.follow()
+                if isinstance(each, Parametrization) and each.follow():
+                    alive.note_change()
         except CheckpointError as error:
             raise error.at(self.path) from None
 
@@ -377,6 +384,7 @@ class NeuronParameter(parametrize.ParametrizationList):
                 state_dict.update({key: kept[key] for key in kept if key in state_dict})
             elif _keeps_constants(each):
                 each.adopt_extra_state(state_dict[f"{own}_extra_state"])
+                alive.note_change()
 
 
 def in_words(maps: Iterable[nn.Module]) -> str:

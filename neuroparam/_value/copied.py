@@ -1,0 +1,112 @@
+"""Raw numbers that were copied from another network, where other constants give them a meaning.
+
+`p.copy_(q)`, `vector_to_parameters` and broadcasts copy raw tensors without their constants.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuroparam._maps.base import Parametrization
+
+__all__ = ["Copied", "fingerprint"]
+
+
+def fingerprint(raw: Tensor) -> float | None:
+    """A number that changes with the raw numbers; None where asking for one would wait.
+
+    A look at a tensor on an accelerator waits for the device, and one at a sharded tensor for
+    the other processes.
+    """
+    return raw.detach().double().sum().item() if _is_seen(raw) else None
+
+
+def _is_seen(raw: Tensor) -> bool:
+    return type(raw) in (nn.Parameter, Tensor) and raw.device.type == "cpu"
+
+
+class Copied:
+    """Finds raw tensors that have become equal to those of a value with other constants.
+
+    It compares values of one path and one shape, as networks have that the same code has built.
+    Nearly always their constants agree, and there is nothing to look at.
+    """
+
+    def __init__(self) -> None:
+        self._stamp: object = None
+        self._unlike: weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]]
+        self._unlike = weakref.WeakKeyDictionary()
+
+    def look(self, value: Any, everything: Any) -> None:
+        """Warns if the raw numbers of a value have been copied from one with other constants.
+
+        Args:
+            value: what is evaluated.
+            everything: all values that are alive, with a stamp that changes with them.
+        """
+        if self._stamp is not everything.stamp:
+            self._unlike = _unlike(everything.all())
+            self._stamp = everything.stamp
+        if not self._unlike or value not in self._unlike:
+            return
+        before, now = value.fingerprint, fingerprint(value.raw)
+        value.__dict__["fingerprint"] = now
+        if now is None or before is None or before == now:
+            return
+        raw = value.raw.detach()
+        for reference in self._unlike[value]:
+            other = reference()
+            if other is None or not torch.equal(other.raw.detach(), raw):
+                continue
+            if _is_telling(value, raw):
+                warnings.warn(
+                    f"the raw numbers of {value.path!r} are a copy of those of another network, "
+                    f"where they mean other values: the maps are {_in_full(other)} there, "
+                    f"{_in_full(value)} here. Copy with load_state_dict(other.state_dict()), which "
+                    f"takes the constants along, or give both the same constants when they are "
+                    f"attached.",
+                    stacklevel=2,
+                )
+            return
+
+
+def _is_telling(value: Any, raw: Tensor) -> bool:
+    """Whether raw numbers are equal to others by no chance.
+
+    Two values at their reference have raw numbers of 0, and optimizers make equal first steps.
+    """
+    untrained = value.gradient_seen is None
+    return raw.abs().unique().numel() > 1 or (untrained and bool(raw.any()))
+
+
+def _unlike(values: Iterable[Any]) -> weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]]:
+    """For each value, those of its path and shape whose constants differ."""
+    alike: dict[tuple[Any, ...], list[Any]] = {}
+    for value in values:
+        raw = value._parameters["original"]
+        if _is_seen(raw):
+            alike.setdefault((value.path, raw.shape, raw.dtype), []).append(value)
+    found: weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]] = weakref.WeakKeyDictionary()
+    for group in alike.values():
+        constants = [_in_full(value) for value in group]
+        if any(each != constants[0] for each in constants):
+            for value, mine in zip(group, constants, strict=True):
+                others = zip(group, constants, strict=True)
+                found[value] = [weakref.ref(v) for v, its in others if its != mine]
+    return found
+
+
+def _in_full(value: Any) -> str:
+    """The maps of a value, with all digits of their constants."""
+    words = []
+    for each in value._modules.values():
+        if isinstance(each, Parametrization):
+            constants = (f"{name}={getattr(each, name)!r}" for name in each.constant_names)
+            words.append(f"{type(each).__name__}({', '.join(constants)})")
+    return " -> ".join(words)
