@@ -232,15 +232,15 @@ class Parametrization(nn.Module):
         if isinstance(state, Tensor):
             return state
         if isinstance(state, dict):
-            kind, theirs = state.get("parametrization"), {**state}
-            theirs.pop("parametrization", None)
-            if kind != type(self).__name__ and isinstance(kind, str):
+            mine = {name: getattr(self, name) for name in self.constant_names}
+            theirs = {name: entry for name, entry in state.items() if name != "parametrization"}
+            kind, own = state.get("parametrization"), type(self).__name__
+            if isinstance(kind, str) and kind != own:
                 return written(kind, [])
-            numbers = [as_number(theirs.get(name)) for name in self.constant_names]
-            words = {name for name in theirs if isinstance(theirs[name], str)}
-            mine = {name for name in self.constant_names if isinstance(getattr(self, name), str)}
-            if theirs.keys() <= {*self.constant_names} and words == mine and None not in numbers:
-                return written(kind, [number for number in numbers if number is not None])
+            numbers = [as_number(theirs.get(name)) for name in mine]
+            words = all(isinstance(theirs.get(n), str) == isinstance(mine[n], str) for n in mine)
+            if kind == own and theirs.keys() <= mine.keys() and words and None not in numbers:
+                return written(own, [number for number in numbers if number is not None])
         raise CheckpointError(
             f"the checkpoint has {describe(state)} for the constants of {self!r}."
         )
