@@ -127,4 +127,4 @@ def _is_log(log: float, constant: float, dtype: torch.dtype) -> bool:
     if not torch.finfo(dtype).tiny <= abs(constant) < math.inf:
         return True  # The dtype has not kept its digits; where it is fitted, it is refused.
     exact = _log(constant)
-    return abs(log - exact) <= 2 * _rounding(dtype) * (1 + abs(exact))
+    return abs(log - exact) <= _rounding(dtype) * (1 + abs(exact))
