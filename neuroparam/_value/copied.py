@@ -55,11 +55,15 @@ class Copied:
             self._stamp = everything.stamp
         if not self._unlike or value not in self._unlike:
             return
-        before, now = value.fingerprint, fingerprint(value.raw)
-        value.__dict__["fingerprint"] = now
+        raw = value.raw
+        written = None if raw.is_inference() else (raw._version, raw.data_ptr())
+        if value.gradient_seen and value.written == written:
+            return  # What trains is copied into by `copy_`, if at all.
+        before, now = value.fingerprint, fingerprint(raw)
+        value.__dict__.update(fingerprint=now, written=written)
         if now is None or before is None or before == now:
             return
-        raw = value.raw.detach()
+        raw = raw.detach()
         for reference in self._unlike[value]:
             other = reference()
             if other is None or not torch.equal(other.raw.detach(), raw):

@@ -92,8 +92,9 @@ class NeuronParameter(parametrize.ParametrizationList):
     # Whether a backward pass brought a gradient: None before the first pass, False after one
     # that came through without a gradient.
     gradient_seen: bool | None
-    # Of the raw numbers, as they were when `_copied` last looked at them.
+    # Of the raw numbers, as they were when `_copied` last looked at them, and where they were.
     fingerprint: float | None = None
+    written: tuple[int, int] | None = None
     # The id of the raw tensor that was last evaluated. `fully_shard` exchanges the raw tensor
     # for the time of a forward.
     raw_seen: int | None = None
