@@ -160,7 +160,7 @@ class Parametrization(nn.Module):
     def _show(self) -> None:
         """Keeps the present constants as the tensor of `get_extra_state`."""
         numbers = [self._number(name) for name in self.constant_names]
-        tensor = written(type(self).__name__, numbers)
+        tensor = written(_kind_of(self), numbers)
         shown, version = self.__dict__.get("_shown", (None, 0))
         if shown is not None:
             if shown._version == version and torch.allclose(shown, tensor, 0, 0, equal_nan=True):
@@ -236,11 +236,11 @@ class Parametrization(nn.Module):
             theirs = {name: entry for name, entry in state.items() if name != "parametrization"}
             kind, own = state.get("parametrization"), type(self).__name__
             if isinstance(kind, str) and kind != own:
-                return written(kind, [])
+                raise self._another_map(repr(kind))
             numbers = [as_number(theirs.get(name)) for name in mine]
             words = all(isinstance(theirs.get(n), str) == isinstance(mine[n], str) for n in mine)
             if kind == own and theirs.keys() <= mine.keys() and words and None not in numbers:
-                return written(own, [number for number in numbers if number is not None])
+                return written(_kind_of(self), [n for n in numbers if n is not None])
         raise CheckpointError(
             f"the checkpoint has {describe(state)} for the constants of {self!r}."
         )
@@ -252,18 +252,22 @@ class Parametrization(nn.Module):
             CheckpointError: another parametrization, or other constants.
         """
         kind, numbers = read(state, self.constant_names)
-        is_mine = agree(kind, stands_for(type(self).__name__), state.dtype)
-        if not is_mine or len(numbers) != len(self.constant_names):
-            raise CheckpointError(
-                f"the checkpoint was written with parametrization={_name_of(kind, state.dtype)}, "
-                f"this module has {self!r}. The same raw values would mean other values: attach "
-                f"with the checkpoint's parametrization."
-            )
+        if not agree(kind, stands_for(_kind_of(self)), state.dtype) or (
+            len(numbers) != len(self.constant_names)
+        ):
+            raise self._another_map(_name_of(kind, state.dtype))
         theirs = dict(zip(self.constant_names, numbers, strict=True))
         differing = [name for name in theirs if not self._agrees(name, theirs[name], state.dtype)]
         if differing:
             raise self._other_constants({name: theirs[name] for name in differing})
         return theirs
+
+    def _another_map(self, name: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint was written with parametrization={name}, this module has {self!r}. "
+            f"The same raw values would mean other values: attach with the checkpoint's "
+            f"parametrization."
+        )
 
     def _agrees(self, name: str, theirs: float, dtype: torch.dtype) -> bool:
         """Whether one constant of a checkpoint is the module's, or can become it."""
@@ -302,15 +306,21 @@ class Parametrization(nn.Module):
         )
 
 
+def _kind_of(each: Parametrization | type[Parametrization]) -> str:
+    """What a class of maps is known by in a checkpoint: its name, and what its constants mean."""
+    cls = each if isinstance(each, type) else type(each)
+    return f"{cls.__name__}({', '.join(each.constant_names)})"
+
+
 def _name_of(kind: float, dtype: torch.dtype) -> str:
     """The name of the class of map that a checkpoint was written with, where it is known."""
     known, found = [Parametrization], []
     while known:
         each = known.pop()
         known += each.__subclasses__()
-        if agree(kind, stands_for(each.__name__), dtype):
+        if agree(kind, stands_for(_kind_of(each)), dtype):
             found.append(repr(each.__name__))
-    return found[0] if found else "another class"
+    return found[0] if found else "another class, or one with other constants"
 
 
 def bounds_of(maps: Any) -> tuple[float, float]:

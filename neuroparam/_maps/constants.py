@@ -45,7 +45,7 @@ def written(kind: str, constants: Sequence[float]) -> Tensor:
     """The tensor for the constants of a map.
 
     Args:
-        kind: the name of the map's class.
+        kind: what the map's class is known by.
         constants: its constants, as `as_number` gives them.
     """
     numbers = [_FORMAT, stands_for(kind), *constants, *map(_log, constants)]

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._maps.base import Parametrization
-
 __all__ = ["Copied", "fingerprint"]
 
 
@@ -71,8 +69,8 @@ class Copied:
             if _is_telling(value, raw):
                 warnings.warn(
                     f"the raw numbers of {value.path!r} are a copy of those of another network, "
-                    f"where they mean other values: the maps are {_in_full(other)} there, "
-                    f"{_in_full(value)} here. Copy with load_state_dict(other.state_dict()), which "
+                    f"where they mean other values: the maps are {_maps_of(other)} there, "
+                    f"{_maps_of(value)} here. Copy with load_state_dict(other.state_dict()), which "
                     f"takes the constants along, or give both the same constants when they are "
                     f"attached.",
                     stacklevel=2,
@@ -98,7 +96,7 @@ def _unlike(values: Iterable[Any]) -> weakref.WeakKeyDictionary[Any, list[weakre
             alike.setdefault((value.path, raw.shape, raw.dtype), []).append(value)
     found: weakref.WeakKeyDictionary[Any, list[weakref.ref[Any]]] = weakref.WeakKeyDictionary()
     for group in alike.values():
-        constants = [_in_full(value) for value in group]
+        constants = [_maps_of(value) for value in group]
         if any(each != constants[0] for each in constants):
             for value, mine in zip(group, constants, strict=True):
                 others = zip(group, constants, strict=True)
@@ -106,11 +104,5 @@ def _unlike(values: Iterable[Any]) -> weakref.WeakKeyDictionary[Any, list[weakre
     return found
 
 
-def _in_full(value: Any) -> str:
-    """The maps of a value, with all digits of their constants."""
-    words = []
-    for each in value._modules.values():
-        if isinstance(each, Parametrization):
-            constants = (f"{name}={getattr(each, name)!r}" for name in each.constant_names)
-            words.append(f"{type(each).__name__}({', '.join(constants)})")
-    return " -> ".join(words)
+def _maps_of(value: Any) -> str:
+    return " -> ".join(map(repr, value._modules.values()))

@@ -16,6 +16,7 @@ from tests.ecosystem.network import assert_same, attached, trained
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is .*single process")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch 2.6 uses it itself
 def test_a_checkpoint_is_saved_and_loaded(tmp_path: Path) -> None:
     source, fresh = trained(), attached()
     dcp.save(source.state_dict(), checkpoint_id=tmp_path)

@@ -130,10 +130,19 @@ def test_every_kind_of_constant_of_a_users_map_travels() -> None:
         Named("soft").set_extra_state(state)
 
 
-@pytest.mark.parametrize("constant", [(1.0, 2.0), torch.ones(2), object(), 1j], ids=repr)
+@pytest.mark.parametrize("constant", [(1.0, 2.0), torch.ones(2), {}, 1j], ids=repr)
 def test_a_constant_that_cannot_be_written_is_refused(constant: object) -> None:
     with pytest.raises(errors.ParametrizationError, match=r"Named\.missing is .* words and None"):
         Named(missing=constant).get_extra_state()
+
+
+def test_a_class_that_was_renamed_or_whose_constants_were_is_refused() -> None:
+    renamed = type("Renamed", (Named,), {})
+    reordered = type("Named", (Named,), {"constant_names": ("count", *Named.constant_names[2:])})
+    swapped = type("Named", (Named,), {"constant_names": Named.constant_names[::-1]})
+    for other in (renamed, reordered, swapped):
+        with pytest.raises(errors.CheckpointError, match="attach with the checkpoint's param"):
+            Named().set_extra_state(other().get_extra_state())
 
 
 JUNK = {
