@@ -57,7 +57,9 @@ def make_trainable(
         init: the initial value, in the unit in which the module stores it, or in seconds where
             the name is a time constant's `Quantity`: None (the present value), a number, a
             tensor or array, a `torch.distributions.Distribution`, or a callable
-            `shape -> values`; or a mapping name -> one of these.
+            `shape -> values`; or a mapping name -> one of these. Constants that are left open are
+            fitted to it; for a distribution to its mean, and for a callable to the present value,
+            so that the same code gives the same constants.
         shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
             or a mapping name -> shape, whose names may also be finer than those in `names`
             (`{"hidden.*": (100,), "out.*": (10,)}`); the most specific one counts. None keeps
