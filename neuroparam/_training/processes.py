@@ -57,8 +57,8 @@ def refuse_wrapped(module: nn.Module) -> None:
 def share_constants(module: nn.Module) -> None:
     """Makes sure, before the first training step, that all processes have the same constants.
 
-    Where an initial value was drawn at random in each process, the constants that are fitted to
-    it differ, and the same raw tensor means other values in each. When DDP is built, it gives
+    Where each process attaches to another value, the constants that are fitted to it differ, and
+    the same raw tensor means other values in each. When DDP is built, it gives
     all processes the parameters and buffers of the first; here they get its constants too.
     `fully_shard` takes a part of the raw tensor from each process: there the constants must agree.
 
