@@ -167,6 +167,10 @@ class Evidence:
         self._counts[symptom] = self._counts.get(symptom, 0) + 1
         return self._counts[symptom] >= steps
 
+    def forget(self, symptom: _Symptom) -> None:
+        """Counts a symptom from the beginning again."""
+        self._counts.pop(symptom, None)
+
     def times(self, symptom: _Symptom) -> int:
         """How often a symptom has been counted."""
         return self._counts[symptom]
@@ -294,8 +298,13 @@ def _symptom(evidence: Evidence, raw: Tensor, others_train: Callable[[], bool]) 
     """What is wrong with a value to which no gradient came in this step, if anything is."""
     if evidence.wanted:
         return _SEVERED if evidence.read else _UNREAD
-    if evidence.ran or not others_train():
-        return None  # The loss leaves out the output of its module, or nothing trains.
+    if evidence.ran:
+        # The loss leaves out the output of its module. An optimizer that wraps another one makes
+        # two steps for each forward, and in the second one nothing has run.
+        evidence.forget(_IDLE)
+        return None
+    if not others_train():
+        return None
     if evidence.nothing_came or raw.grad is not None:
         return _NOTHING_CAME
     return _NO_GRAPH if evidence.ran_without_graph else _IDLE

@@ -173,8 +173,9 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = self.raw
         super()._apply(*args, **kwargs)
         forget(self)
+        self._listen()  # torch may have swapped what is inside the Parameter, hooks included.
         if self.raw is not raw:
-            self._raw_changed()
+            alive.note_change()
         return self
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -333,7 +334,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             OutOfDomainError: as `raw_of`.
         """
         if _called_by_functional_call():
-            owner, dot, name = self.path.rpartition(".")
+            owner, dot, name = self.path_in_network.rpartition(".")
             raise InvalidArgumentError(
                 "assignment",
                 value,
@@ -439,6 +440,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        self._listen()  # As in `_apply`.
         is_loaded = f"{prefix}original" in state_dict and len(error_msgs) == errors
         for index in range(len(self)):
             own = f"{prefix}{index}."

@@ -381,6 +381,26 @@ def test_an_expert_that_is_never_chosen_is_left_alone() -> None:
     assert steps_until_said(nets, run=run, steps=150)[1] is None
 
 
+def test_a_head_outside_the_loss_under_an_optimizer_that_wraps_another() -> None:
+    """Each iteration has two steps, and nothing runs before the second one."""
+
+    class Wrapping(torch.optim.Optimizer):
+        def __init__(self, params: Any):
+            super().__init__(params, {})
+            self.inner = torch.optim.SGD(self.param_groups, lr=1e-3)
+
+        def step(self, closure: None = None) -> None:
+            self.inner.step()
+
+    nets = make_trainable(nn.ModuleList([Cell(), Cell()]), "*.tau")
+
+    def run(x: Tensor) -> Tensor:
+        first, _ = (net(x) for net in nets)
+        return first
+
+    assert steps_until_said(nets, make=Wrapping, run=run, steps=150)[1] is None
+
+
 def test_actor_and_critic_with_losses_of_their_own() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
@@ -644,6 +664,23 @@ def test_ten_steps_without_a_value_that_gets_gradients(make, compiled: bool) -> 
     assert "0.tau" in str(said)
     assert "Build the optimizer after make_trainable" in str(said)
     assert steps_until_said(net, net[0].linear.parameters(), run=run)[1] is None
+
+
+@pytest.mark.parametrize("swaps", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [lambda net: net.double().float(), lambda net: net.load_state_dict(net.state_dict())],
+    ids=["a conversion", "a checkpoint"],
+)
+def test_what_happens_to_raw_hides_no_gradient(change, swaps: bool) -> None:
+    net = make_trainable(nn.Sequential(Cell()), "0.tau")
+    torch.__future__.set_swap_module_params_on_conversion(swaps)
+    try:
+        change(net)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    step, said = steps_until_said(net, net[0].linear.parameters())
+    assert (step, type(said)) == (10, errors.NoGradientWarning)
 
 
 def test_a_second_optimizer_without_the_values() -> None:
