@@ -173,9 +173,8 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = self.raw
         super()._apply(*args, **kwargs)
         forget(self)
-        self._listen()  # torch may have swapped what is inside the Parameter, hooks included.
         if self.raw is not raw:
-            alive.note_change()
+            self._raw_changed()
         return self
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
@@ -440,7 +439,6 @@ class NeuronParameter(parametrize.ParametrizationList):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        self._listen()  # As in `_apply`.
         is_loaded = f"{prefix}original" in state_dict and len(error_msgs) == errors
         for index in range(len(self)):
             own = f"{prefix}{index}."

@@ -666,19 +666,23 @@ def test_ten_steps_without_a_value_that_gets_gradients(make, compiled: bool) -> 
     assert steps_until_said(net, net[0].linear.parameters(), run=run)[1] is None
 
 
-@pytest.mark.parametrize("swaps", [False, True])
+@pytest.mark.parametrize("overwrites", [False, True])
 @pytest.mark.parametrize(
     "change",
-    [lambda net: net.double().float(), lambda net: net.load_state_dict(net.state_dict())],
-    ids=["a conversion", "a checkpoint"],
+    [
+        lambda net: net.double().float(),
+        lambda net: net.load_state_dict(net.state_dict()),
+        lambda net: net.load_state_dict(copy.deepcopy(net.state_dict()), assign=True),
+    ],
+    ids=["a conversion", "a checkpoint", "an assigned checkpoint"],
 )
-def test_what_happens_to_raw_hides_no_gradient(change, swaps: bool) -> None:
+def test_what_happens_to_raw_hides_no_gradient(change, overwrites: bool) -> None:
     net = make_trainable(nn.Sequential(Cell()), "0.tau")
-    torch.__future__.set_swap_module_params_on_conversion(swaps)
+    torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
     try:
         change(net)
     finally:
-        torch.__future__.set_swap_module_params_on_conversion(False)
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
     step, said = steps_until_said(net, net[0].linear.parameters())
     assert (step, type(said)) == (10, errors.NoGradientWarning)
 
