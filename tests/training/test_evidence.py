@@ -713,6 +713,6 @@ def test_compiled_code(use: str, where: str) -> None:
     if use == "alive":
         assert said is None
     else:
-        # torch before 2.7 gives no sign at all of a value that compiled code detaches
+        # torch before 2.7 may give no sign at all of a value that compiled code detaches
         assert isinstance(said, errors.NoGradientWarning)
-        assert step == (10 if use == "cast" or torch.__version__ >= "2.7" else 100)
+        assert step == 10 or (use == "detached" and torch.__version__ < "2.7" and step == 100)
