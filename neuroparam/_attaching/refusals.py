@@ -131,6 +131,8 @@ def _why_no_place(owner: Any, attribute: str, value: Any) -> tuple[str, str | No
     on_class = getattr(type(owner), attribute, None)
     if isinstance(owner, torch.jit.ScriptModule) and value is not None:
         return _SCRIPTED
+    if isinstance(value, nn.Module):
+        return "it is a module", None
     if is_module and hasattr(type(on_class), "__set__"):
         return f"it is a property of {kind}, computed from other values", None
     if value is None:
@@ -138,8 +140,6 @@ def _why_no_place(owner: Any, attribute: str, value: Any) -> tuple[str, str | No
         if any(attribute in store for store in stores):
             return "it is None", "Give it a number first, or build the module with it."
         return None
-    if isinstance(value, nn.Module):
-        return "it is a module", None
     if is_record(value):
         return "it is a whole record", None
     if on_class is not None and is_number(on_class):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from neuroparam._attaching.build import build
-from neuroparam._attaching.exchange import attach, detach, rebuild_records
+from neuroparam._attaching.exchange import Undo, attach, detach, rebuild_records
 from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name
 from neuroparam._attaching.request import Names, requests
@@ -115,10 +115,16 @@ def make_trainable(
             )
         built.append((request.place, parameter))
     # Everything that can be refused has been refused. From here on the module changes.
-    for place, parameter in built:
-        attach(place, parameter)
-    expect_in_optimizer(module, [parameter for _, parameter in built])
-    watch_forward(module)
+    values = [parameter for _, parameter in built]
+    undo = Undo(module, values, [p.value for p, _ in built if p.kind is Kind.PARAMETER])
+    try:
+        for place, parameter in built:
+            attach(place, parameter)
+        expect_in_optimizer(module, values)
+        watch_forward(module)
+    except BaseException:
+        undo()
+        raise
     return module
 
 
@@ -169,9 +175,15 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
                 "the module first (to_empty, load_state_dict)."
             ).at(place.path)
     refuse_not_finite([place.parameter for place in chosen], "at make_fixed")
-    # The position of each value counts from when it was taken, so the last one goes back first.
-    for place in reversed(chosen):
-        detach(place)
-    rebuild_records(module)
-    stop_watching(module)
+    values = [place.parameter for place in chosen]
+    undo = Undo(module, values, [value.raw for value in values])
+    try:
+        # The position of each value counts from when it was taken: the last one goes back first.
+        for place in reversed(chosen):
+            detach(place)
+        rebuild_records(module)
+        stop_watching(module)
+    except BaseException:
+        undo()
+        raise
     return module

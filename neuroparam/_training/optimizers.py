@@ -27,7 +27,12 @@ from neuroparam._ground.torch_state import is_compiling
 from neuroparam._value.once import note_optimizer_step
 from neuroparam._value.parameter import NeuronParameter, alive, living
 
-__all__ = ["expect_in_optimizer", "refuse_in_optimizers", "refuse_not_finite"]
+__all__ = [
+    "allow_in_optimizers",
+    "expect_in_optimizer",
+    "refuse_in_optimizers",
+    "refuse_not_finite",
+]
 
 
 class _Waiting:
@@ -87,6 +92,11 @@ def refuse_in_optimizers(old: nn.Parameter, path: str) -> None:
     key = id(old)
     # Where no optimizer holds it, the entry goes with the last reference to the Parameter.
     replaced[key] = weakref.ref(old, lambda _: replaced.pop(key, None)), path
+
+
+def allow_in_optimizers(parameter: nn.Parameter) -> None:
+    """Undoes `refuse_in_optimizers`."""
+    replaced.pop(id(parameter), None)
 
 
 def refuse_not_finite(parameters: Iterable[NeuronParameter], when: str) -> None:

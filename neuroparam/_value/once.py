@@ -181,6 +181,8 @@ class Scope:
         # The first read may be under no_grad, and later reads in this forward need the graph.
         with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
             value = parameter()
+        if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
+            return value
         entry = self.values[parameter] = _Entry(raw, value)
         if value.requires_grad:
             value.register_hook(_Backward(entry, parameter))

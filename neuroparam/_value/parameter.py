@@ -115,6 +115,9 @@ class NeuronParameter(parametrize.ParametrizationList):
         with torch.no_grad():
             _refuse_unless_inverse(wanted, self(), self.raw, maps)
         self.gradient_seen = None
+        # torch.fx takes modules of torch.nn as leaves, as it does torch's own lists. It cannot
+        # trace a map, which looks at the dtype.
+        self.__dict__["__module__"] = parametrize.__name__
         alive.add(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -143,9 +146,9 @@ class NeuronParameter(parametrize.ParametrizationList):
     @property
     def raw(self) -> nn.Parameter:
         """The unconstrained Parameter that the optimizer trains."""
-        raw = self._parameters["original"]
-        assert raw is not None
-        return raw
+        raw = self._parameters.get("original")
+        # A replica of nn.DataParallel has its tensors among the attributes.
+        return self.__dict__["original"] if raw is None else raw
 
     @property
     def last_map(self) -> nn.Module:
