@@ -84,7 +84,6 @@ def _copied_by_dataclasses(value: property) -> property:
 
     torch copies no tensor that has a history.
     """
-
     read: Any = value.fget
 
     def get(module: nn.Module) -> Any:
