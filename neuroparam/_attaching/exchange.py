@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from neuroparam._ground.torch_state import all_modules
 from neuroparam._training.optimizers import allow_in_optimizers, refuse_in_optimizers
-from neuroparam._value.injected import add_parameter, remove_parameter
+from neuroparam._value.injected import add_parameter, remove_parameter, watch
 from neuroparam._value.parameter import NeuronParameter, alive
 from neuroparam._value.place import Place, attached, is_attached
 from neuroparam._value.records import Record
@@ -36,11 +35,11 @@ class Undo:
     def __init__(
         self,
         module: nn.Module,
-        values: Iterable[NeuronParameter],
-        parameters: Iterable[nn.Parameter],
+        values: list[NeuronParameter],
+        parameters: list[nn.Parameter],
     ):
         self._module = module
-        self._values = list(values)
+        self._values = values
         self._parts = [(part, type(part), dict(part.__dict__)) for part in all_modules(module)]
         self._stores = [
             (store, store.copy())
@@ -48,6 +47,8 @@ class Undo:
             for store in map(attributes.get, _STORES)
             if isinstance(store, (dict, set))
         ]
+        hooks = [p._post_accumulate_grad_hooks for p in parameters]
+        self._stores += [(of_one, of_one.copy()) for of_one in hooks if of_one is not None]
         # A detached tensor keeps the memory that a Parameter has now.
         self._parameters = [(p, p.detach(), p.grad, p.requires_grad) for p in parameters]
 
@@ -70,7 +71,11 @@ class Undo:
             parameter.requires_grad_(requires_grad)
         present = {place.parameter for place in attached(self._module)}
         for value in self._values:
-            (alive.add if value in present else alive.discard)(value)
+            if value in present:
+                alive.add(value)
+            else:
+                alive.discard(value)
+                value.stop_listening()
 
 
 def attach(place: Place, parameter: NeuronParameter) -> None:
@@ -84,6 +89,7 @@ def attach(place: Place, parameter: NeuronParameter) -> None:
         name = place.field
     parameter.storage = _take(owner, name, parameter)
     add_parameter(owner, name, parameter)
+    watch(place.neuron)
 
 
 def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
@@ -122,6 +128,7 @@ def detach(place: Place) -> None:
     with torch.no_grad():
         value = parameter().detach().clone()
     remove_parameter(owner, name)
+    watch(place.neuron)
     if storage.kind is Kind.PARAMETER:
         plain = parameter.raw
         with torch.no_grad():

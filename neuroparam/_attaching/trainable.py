@@ -17,7 +17,7 @@ from neuroparam._attaching.request import Names, requests
 from neuroparam._attaching.resolve import attached_places
 from neuroparam._ground.errors import UnsupportedModuleError, placed
 from neuroparam._training.forward import stop_watching, watch_forward
-from neuroparam._training.optimizers import expect_in_optimizer, refuse_not_finite
+from neuroparam._training.optimizers import refuse_not_finite
 from neuroparam._training.processes import refuse_sharded, refuse_wrapped
 from neuroparam._value.place import refuse_scripted
 from neuroparam._value.storage import Kind
@@ -120,7 +120,6 @@ def make_trainable(
     try:
         for place, parameter in built:
             attach(place, parameter)
-        expect_in_optimizer(module, values)
         watch_forward(module)
     except BaseException:
         undo()

@@ -19,8 +19,11 @@ __all__ = [
     "InitialValueError",
     "InvalidArgumentError",
     "InvalidNamesError",
+    "MisuseWarning",
     "NeuroparamError",
+    "NeuroparamWarning",
     "NoGradientError",
+    "NoGradientWarning",
     "NonFiniteError",
     "NotTrainableError",
     "OptimizerError",
@@ -310,3 +313,19 @@ class NonFiniteError(NeuroparamError, ArithmeticError):
             f"the step (torch.nn.utils.clip_grad_norm_, with error_if_nonfinite=True to stop "
             f"before it) or lower the learning rate."
         )
+
+
+class NeuroparamWarning(UserWarning):
+    """Base of the warnings that this library gives while a network is trained.
+
+    A test run can make them errors: `-W error::neuroparam.errors.NeuroparamWarning`, or
+    `warnings.simplefilter("error", neuroparam.errors.NeuroparamWarning)`.
+    """
+
+
+class NoGradientWarning(NeuroparamWarning):
+    """A value gets no gradient, or no optimizer holds a value that gets one."""
+
+
+class MisuseWarning(NeuroparamWarning):
+    """A value is used in a way that hides or loses it: bounded again, or written in place."""

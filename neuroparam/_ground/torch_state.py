@@ -15,6 +15,7 @@ __all__ = [
     "callers",
     "current_level",
     "is_compiling",
+    "put_first",
     "sharded_like",
     "transform_level",
     "whole",
@@ -47,6 +48,14 @@ def callers() -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def put_first(hooks: dict[Any, Any], key: str, hook: object) -> None:
+    """Sets a hook under a key of our own, before all that are there."""
+    later = {other: each for other, each in hooks.items() if other != key}
+    hooks.clear()
+    hooks[key] = hook
+    hooks.update(later)
 
 
 def whole(value: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ are warned about. An optimizer that holds a Parameter which is gone is refused b
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 import weakref
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -20,32 +21,18 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from neuroparam._ground.errors import NonFiniteError, OptimizerError
+from neuroparam._ground.errors import NoGradientWarning, NonFiniteError, OptimizerError
 from neuroparam._ground.messages import listing
 from neuroparam._ground.real import as_real
-from neuroparam._ground.torch_state import is_compiling
+from neuroparam._ground.torch_state import is_compiling, put_first
+from neuroparam._value.evidence import accumulated, judge
+from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import note_optimizer_step
 from neuroparam._value.parameter import NeuronParameter, alive, living
 
-__all__ = [
-    "allow_in_optimizers",
-    "expect_in_optimizer",
-    "refuse_in_optimizers",
-    "refuse_not_finite",
-]
+__all__ = ["allow_in_optimizers", "refuse_in_optimizers", "refuse_not_finite"]
 
-
-class _Waiting:
-    """A new value that no optimizer has been seen to hold yet.
-
-    Attributes:
-        module: the module given to `make_trainable`.
-        steps: how many steps optimizers of the same module have made without it.
-    """
-
-    def __init__(self, module: nn.Module):
-        self.module = weakref.ref(module)
-        self.steps = 0
+_KEY = "_neuroparam"
 
 
 class _Plan(NamedTuple):
@@ -55,32 +42,19 @@ class _Plan(NamedTuple):
         parameters: the ids of the Parameters that it holds.
         stamp: that of `alive` when the plan was made.
         held: the values whose raw Parameter it holds.
-        left_out: the waiting values that it lacks, while it holds other Parameters of their
-            module.
     """
 
     parameters: list[int]
     stamp: object
     held: list[weakref.ref[NeuronParameter]]
-    left_out: list[weakref.ref[NeuronParameter]]
 
 
-# Modules and optimizers compare by identity, so that they can be keys.
-waiting: weakref.WeakKeyDictionary[NeuronParameter, _Waiting] = weakref.WeakKeyDictionary()
+# Optimizers compare by identity, so that they can be keys.
 _plans: weakref.WeakKeyDictionary[Optimizer, _Plan] = weakref.WeakKeyDictionary()
 # The Parameters that gave way to one of another shape, by their ids, and the path of each.
 replaced: dict[int, tuple[weakref.ref[nn.Parameter], str]] = {}
-
-
-def expect_in_optimizer(module: nn.Module, parameters: Iterable[NeuronParameter]) -> None:
-    """Warns if optimizers train the rest of a module, time after time, without these.
-
-    An optimizer that was built before `make_trainable` does not know what was a number then:
-    the value gets gradients, and stays where it is.
-    """
-    for parameter in parameters:
-        waiting[parameter] = _Waiting(module)
-    alive.note_change()
+# How many steps of optimizers may leave out a value that gets gradients.
+_LEFT_OUT = 10
 
 
 def refuse_in_optimizers(old: nn.Parameter, path: str) -> None:
@@ -115,7 +89,7 @@ def refuse_not_finite(parameters: Iterable[NeuronParameter], when: str) -> None:
 
 def _not_finite(parameters: Iterable[NeuronParameter]) -> dict[str, str]:
     """Path -> how many raw values are inf or NaN, where any are."""
-    lost = {}
+    lost: list[tuple[NeuronParameter, str]] = []
     for parameter in parameters:
         raw = parameter.raw.detach()
         if hasattr(raw, "device_mesh") or raw.is_meta:
@@ -125,32 +99,53 @@ def _not_finite(parameters: Iterable[NeuronParameter]) -> dict[str, str]:
             continue
         finite = torch.isfinite(raw)
         if not bool(finite.all()):
-            lost[parameter.path] = f"{int((~finite).sum())} of {raw.numel()}"
-    return lost
+            lost.append((parameter, f"{int((~finite).sum())} of {raw.numel()}"))
+    paths = paths_in_networks([parameter for parameter, _ in lost]) if lost else []
+    return {path: count for path, (_, count) in zip(paths, lost, strict=True)}
 
 
 def _before_step(optimizer: Optimizer, *_: object) -> None:
-    if not replaced:
+    if is_compiling():
         return
-    for key in _parameters_of(optimizer):
-        if key in replaced:
-            raise OptimizerError(type(optimizer).__name__).at(replaced[key][1])
+    plan = _plan_of(optimizer)
+    if replaced:
+        for key in plan.parameters:
+            if key in replaced:
+                raise OptimizerError(type(optimizer).__name__).at(replaced[key][1])
+    hooks: dict[Any, Any] = optimizer._optimizer_step_post_hooks
+    if plan.held and _KEY not in hooks:
+        put_first(hooks, _KEY, _after_own_step)  # A hook of the user's may raise.
+
+
+def _after_own_step(optimizer: Optimizer, *_: object) -> None:
+    """Looks at what a step has done to the values that the optimizer holds."""
+    if is_compiling():
+        return  # Compiled code can neither raise nor warn.
+    note_optimizer_step()
+    plan = _plans.get(optimizer)
+    held = [] if plan is None else living(plan.held)
+    for parameter in held:
+        parameter.evidence.is_held_again()
+    # Check after the step: in the forward, every time step would pay for it. Check raw values: a
+    # GradScaler may skip a step with bad gradients. On an accelerator a look would wait for the
+    # device in each step.
+    if lost := _not_finite(p for p in held if p.raw.device.type == "cpu"):
+        raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
+    if unproven := [parameter for parameter in held if not parameter.evidence.proven]:
+        judge(unproven, functools.partial(_others_train, optimizer, unproven))
 
 
 def _after_step(optimizer: Optimizer, *_: object) -> None:
     note_optimizer_step()
-    if is_compiling():
-        return  # Compiled code can neither raise nor warn.
-    plan = _plan_of(optimizer)
-    if plan.held:
-        # Check after the step: in the forward, every time step would pay for it. Check raw
-        # values: a GradScaler may skip a step with bad gradients. On an accelerator a look would
-        # wait for the device in each step.
-        held = [p for p in living(plan.held) if p.raw.device.type == "cpu"]
-        if lost := _not_finite(held):
-            raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
-    if plan.left_out:
-        _count_left_out(living(plan.left_out))
+    if accumulated and not is_compiling():
+        _count_left_out()
+
+
+def _others_train(optimizer: Optimizer, unproven: list[NeuronParameter]) -> bool:
+    """Whether any Parameter of an optimizer has a gradient, without those of some values."""
+    ours = {id(parameter.raw) for parameter in unproven}
+    everything = (p for group in optimizer.param_groups for p in group["params"])
+    return any(p.grad is not None for p in everything if id(p) not in ours)
 
 
 def _plan_of(optimizer: Optimizer) -> _Plan:
@@ -161,53 +156,40 @@ def _plan_of(optimizer: Optimizer) -> _Plan:
     if plan is None or plan.stamp is not stamp or plan.parameters != parameters:
         own = set(parameters)
         held = [weakref.ref(p) for p in alive.all() if id(p.raw) in own] if own else []
-        plan = _plans[optimizer] = _Plan(parameters, stamp, held, _left_out(own))
+        plan = _plans[optimizer] = _Plan(parameters, stamp, held)
     return plan
 
 
-def _left_out(own: set[int]) -> list[weakref.ref[NeuronParameter]]:
-    """The waiting values that an optimizer of these Parameters leaves out."""
-    left_out = []
-    trains: dict[nn.Module, bool] = {}
-    # `keyrefs` copies the dictionary in one step, whatever other threads do meanwhile.
-    for parameter in living(waiting.keyrefs()):
-        entry = waiting.get(parameter)
-        module = None if entry is None else entry.module()
-        if module is None or id(parameter.raw) in own:
-            waiting.pop(parameter, None)
-            continue
-        if module not in trains:
-            trains[module] = any(id(p) in own for p in nn.Module.parameters(module))
-        if trains[module]:
-            left_out.append(weakref.ref(parameter))
-    return left_out
+def _count_left_out() -> None:
+    """Counts a step without the values that got gradients before it, and warns after the tenth.
 
-
-def _count_left_out(parameters: list[NeuronParameter]) -> None:
-    """Counts a step without values that got gradients, and warns after the second one."""
+    Not after the first: each part of a network may have an optimizer of its own, and they may
+    take turns.
+    """
     late = []
-    for parameter in parameters:
-        entry = waiting.get(parameter)
-        # Read `.grad` only here, and of no other network: another thread may be writing there.
-        if entry is None or parameter.raw.grad is None:
-            continue
-        entry.steps += 1
-        # An optimizer of their own may step right after the first one.
-        if entry.steps > 1:
-            late.append(parameter)
-            waiting.pop(parameter, None)
+    for evidence in list(accumulated):
+        evidence.accumulated = False
+        evidence.left_out += 1
+        if evidence.left_out >= _LEFT_OUT and evidence.value is not None:
+            if evidence.is_news("left out"):
+                late.append(evidence.value)
+    accumulated.clear()
     if late:
         warnings.warn(
-            f"optimizers train other parameters of the network, and none has made a step with\n"
-            f"{listing(parameter.path for parameter in late)}\nwhich got gradients and stay where "
-            f"they are. Build the optimizer after make_trainable, or add them: "
-            f"optimizer.add_param_group({{'params': neuron_parameters(net)}}).",
+            f"optimizers have made {_LEFT_OUT} steps, and none of them holds\n"
+            f"{listing(paths_in_networks(late))}\nwhich got gradients and stay where they are. "
+            f"Build the optimizer after make_trainable, or add them: "
+            f"optimizer.add_param_group({{'params': neuron_parameters(net)}}). Freeze what is not "
+            f"to be trained.",
+            NoGradientWarning,
             stacklevel=4,
         )
 
 
 def _parameters_of(optimizer: Optimizer) -> list[int]:
-    return [id(p) for group in optimizer.param_groups for p in group["params"]]
+    # Some classes of wrappers are optimizers by name only.
+    groups = getattr(optimizer, "param_groups", ())
+    return [id(p) for group in groups for p in group["params"]]
 
 
 def _with_rates(optimizer: Optimizer) -> str:

@@ -19,10 +19,13 @@ from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
 from neuroparam._catalogue.registry import adapted_for
 from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
 from neuroparam._ground.torch_state import is_compiling
+from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import evaluate
 from neuroparam._value.parameter import NeuronParameter, alive
+from neuroparam._value.records import Record
+from neuroparam._value.running import PROVEN, has_forward, running
 
-__all__ = ["add_parameter", "classes", "parametrizations_of", "remove_parameter"]
+__all__ = ["add_parameter", "classes", "parametrizations_of", "remove_parameter", "watch"]
 
 
 def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
@@ -30,6 +33,15 @@ def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
     modules = module._modules  # A ScriptModule has a dictionary without `get` here.
     found = modules["parametrizations"] if "parametrizations" in modules else None  # noqa: SIM401
     return dict(found.items()) if isinstance(found, nn.ModuleDict) else {}
+
+
+def _values_of(neuron: nn.Module) -> list[NeuronParameter]:
+    """The values of a neuron module and of its records."""
+    found = [p for p in parametrizations_of(neuron).values() if isinstance(p, NeuronParameter)]
+    for part in neuron._modules.values():
+        if isinstance(part, Record):
+            found += _values_of(part)
+    return found
 
 
 def _value_property(name: str) -> property:
@@ -208,8 +220,9 @@ class _Members:
         return made
 
     def __prepare_scriptable__(self: Any) -> None:
-        found = parametrizations_of(self).items()
-        paths = (getattr(parameter, "path", name) for name, parameter in found)
+        ours = _values_of(self)
+        others = (n for n, p in parametrizations_of(self).items() if p not in ours)
+        paths = (*paths_in_networks(ours), *others)
         raise UnsupportedModuleError(
             f"torch.jit.script cannot compile {', '.join(paths)}, computed from a raw tensor. "
             f"Script a fixed copy, make_fixed(copy.deepcopy(module)), or use torch.compile, "
@@ -282,6 +295,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "_neuroparam_names": names,
         "parametrizations": property(_parametrizations),
         **methods,
+        **({"forward": running(plain, _values_of)} if has_forward(plain) else {}),
         **(adapted.body() if adapted else {}),
         **{name: wrapped(_value_property(name)) for name in names},
     }
@@ -333,7 +347,14 @@ def _inject(module: nn.Module) -> None:
         plain = plain.__bases__[0]
     plain = getattr(plain, PLAIN_CLASS, plain)
     names = frozenset(parametrizations_of(module))
-    module.__class__ = _class_for(plain, names) if names else plain
+    module.__class__ = _class_for(plain, names) if names or _values_of(module) else plain
+
+
+def watch(neuron: nn.Module) -> None:
+    """Watches the values of a neuron module and of its records, which have just changed."""
+    neuron.__dict__.pop(PROVEN, None)
+    if not isinstance(neuron, Record):
+        _inject(neuron)
 
 
 def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> None:
@@ -349,7 +370,9 @@ def remove_parameter(owner: nn.Module, name: str) -> None:
     """Takes the value `owner.name` away again."""
     lists: Any = owner._modules["parametrizations"]
     parameter: Any = lists._modules.pop(name)
-    alive.discard(parameter)  # Its raw Parameter may become the module's own again.
+    # Its raw Parameter may become the module's own again.
+    alive.discard(parameter)
+    parameter.stop_listening()
     if not lists._modules:
         del owner._modules["parametrizations"]
     elif not any(isinstance(other, NeuronParameter) for other in lists._modules.values()):

@@ -7,6 +7,7 @@ has the parameter compute it otherwise.
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._ground.torch_state import callers, current_level, is_compiling, transform_level
+from neuroparam._value.evidence import Evidence
+from neuroparam._value.writes import Copy, copy_of
 
 __all__ = [
     "Evaluated",
@@ -26,20 +29,28 @@ __all__ = [
     "cached",
     "close_interrupted",
     "close_scope",
+    "enter",
     "evaluate",
+    "forget",
     "is_open",
     "note_optimizer_step",
     "open_scope",
+    "warn_of_writes",
 ]
 
 
 class Evaluated(Protocol):
     """What is evaluated: a callable that reads one raw tensor."""
 
+    evidence: Evidence
+
     def __call__(self) -> Tensor: ...
 
-    def gradient_came(self, gradient: Tensor | None) -> None:
-        """Called when a backward pass reaches the value."""
+    def refuse_written(self, copy: Copy) -> None:
+        """Called when a forward has written into the value."""
+
+    def warn_of_write(self, copy: Copy) -> None:
+        """Called when other code has written into the value."""
 
 
 class _LastStep:
@@ -49,9 +60,17 @@ class _LastStep:
 
 
 def note_optimizer_step() -> None:
-    """Marks what `cached()` blocks keep as too old: an optimizer has made a step."""
+    """An optimizer has made a step: what `cached()` blocks keep is too old.
+
+    Fused optimizers change Parameters unseen, so that no scope may be open that belongs to a
+    forward which has been interrupted.
+    """
     # A fresh object cannot repeat. A counter that two threads raise could.
     _LastStep.token = object()
+    if active.scopes:
+        close_interrupted()
+    if active.direct:
+        warn_of_writes()
 
 
 class _Entry:
@@ -129,7 +148,7 @@ class _Backward:
         if entry is not None:
             entry.graph_freed = True
             entry.quick = False
-        self._parameter.gradient_came(gradient)
+        self._parameter.evidence.gradient_came(gradient)
 
 
 def _exporting() -> bool:
@@ -150,9 +169,11 @@ class Scope:
         self.exported: dict[Evaluated, Tensor] = {}
         self.frame: FrameType | None = None
         self.lasting = root is None
+        self.copies: list[tuple[Evaluated, Copy]] = []
         if around is not None:
             if not self.exporting:  # To an exported graph, values from outside are constants.
                 self.values = around.values
+                self.copies = around.copies
             self.lasting = around.lasting
             self.grad_enabled = self.grad_enabled or around.grad_enabled
             if not self.lasting:
@@ -184,16 +205,32 @@ class Scope:
         if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
             return value
         entry = self.values[parameter] = _Entry(raw, value)
+        evidence = parameter.evidence
         if value.requires_grad:
             value.register_hook(_Backward(entry, parameter))
+            evidence.read = True
+        if evidence.is_due() and not self.level and (copy := copy_of(value)) is not None:
+            self.copies.append((parameter, copy))
         return value
+
+    def refuse_writes(self) -> None:
+        """Raises where code has written into a value of this scope."""
+        for parameter, copy in self.copies:
+            if copy.differs():
+                parameter.refuse_written(copy)
 
 
 class Active(threading.local):
-    """The scopes open in this thread, innermost last."""
+    """What is in progress in this thread.
+
+    Attributes:
+        scopes: those that are open, innermost last.
+        direct: the values that were last read outside of every scope.
+    """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
+        self.direct: weakref.WeakKeyDictionary[Evaluated, Copy] = weakref.WeakKeyDictionary()
 
 
 active = Active()
@@ -223,7 +260,7 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
     if not is_compiling():
         scopes = active.scopes
         if not scopes:
-            return parameter()
+            return _evaluate_directly(parameter)
         scope = scopes[-1]
         entry = scope.values.get(parameter)
         if (
@@ -242,6 +279,52 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
     return scopes[-1].evaluate(parameter, raw) if scopes else parameter()
 
 
+def _evaluate_directly(parameter: Evaluated) -> Tensor:
+    """The value outside of every scope, computed for this one read.
+
+    What other code writes into it is lost, and warned about at the next read, forward or step.
+    """
+    if parameter in active.direct:
+        _warn_if_written(parameter)
+    value = parameter()
+    if not (current_level() or 0) and (value.device.type == "cpu" or parameter.evidence.is_due()):
+        copy = copy_of(value)
+        if copy is not None:
+            active.direct[parameter] = copy
+    return value
+
+
+def _warn_if_written(parameter: Evaluated) -> None:
+    copy = active.direct.pop(parameter, None)
+    if copy is not None and copy.differs():
+        parameter.warn_of_write(copy)
+
+
+def warn_of_writes() -> None:
+    """Warns where code has written into a value that it read outside of every scope."""
+    for reference in active.direct.keyrefs():
+        parameter = reference()
+        if parameter is not None:
+            _warn_if_written(parameter)
+
+
+def forget(parameter: Evaluated) -> None:
+    """Drops what the open scopes of this thread keep of a parameter, which has been converted."""
+    for scope in active.scopes:
+        scope.values.pop(parameter, None)
+
+
+def enter(neuron: nn.Module) -> bool:
+    """Opens the scope of a forward of one neuron module, unless one is open that will do."""
+    scopes = active.scopes
+    if scopes and scopes[-1].level == transform_level() and not scopes[-1].exporting:
+        return False
+    scopes.append(Scope(neuron))
+    if active.direct:
+        warn_of_writes()
+    return True
+
+
 def open_scope(root: nn.Module, frame: FrameType | None = None) -> None:
     """Opens the scope of a forward of `root`; inside another scope it joins that one.
 
@@ -256,6 +339,8 @@ def open_scope(root: nn.Module, frame: FrameType | None = None) -> None:
     else:
         scopes.append(Scope(root))
     scopes[-1].frame = frame
+    if not is_compiling() and active.direct:
+        warn_of_writes()
 
 
 def close_interrupted() -> None:
@@ -274,8 +359,11 @@ def close_scope(root: nn.Module) -> None:
     """Closes the innermost scope of `root` and whatever was left open inside it."""
     scopes = active.scopes
     if is_open(root):
-        while scopes.pop().root is not root:
-            pass
+        closed = scopes.pop()
+        while closed.root is not root:
+            closed = scopes.pop()
+        if not is_compiling() and closed.copies and not scopes and sys.exc_info()[0] is None:
+            closed.refuse_writes()
 
 
 def is_open(root: nn.Module) -> bool:
@@ -287,8 +375,9 @@ def is_open(root: nn.Module) -> bool:
 def cached() -> Iterator[None]:
     """Evaluates each parametrization once for a time loop of your own.
 
-    The forward of the module given to `make_trainable` does this by itself. Use this around a
-    loop that calls single-step cells one by one:
+    Each forward of a module with attached values, and of the modules between it and the module
+    given to `make_trainable`, does this by itself. Use this around a loop that calls single-step
+    cells one by one:
 
         >>> import torch
         >>> from neuroparam import Softplus, cached, make_trainable
@@ -317,3 +406,4 @@ def cached() -> Iterator[None]:
     finally:
         if scope in active.scopes:
             del active.scopes[active.scopes.index(scope) :]
+    scope.refuse_writes()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,9 +17,10 @@ from neuroparam._ground.errors import (
     CheckpointError,
     EvaluationError,
     InvalidArgumentError,
+    MisuseWarning,
+    NeuroparamError,
     OutOfDomainError,
     ParametrizationError,
-    placed,
 )
 from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real, why_not_real
@@ -25,9 +28,21 @@ from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, 
 from neuroparam._maps.base import Parametrization, bounds_of
 from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
+from neuroparam._value.evidence import Evidence
+from neuroparam._value.network import paths_in_networks
+from neuroparam._value.once import forget
 from neuroparam._value.storage import Storage
+from neuroparam._value.writes import Copy
 
 __all__ = ["NeuronParameter", "alive", "in_words", "living"]
+
+_LOST = (
+    "through `.data` or with an operation that ends in an underscore. The value is computed anew "
+    "from its raw tensor, so that the write is lost and no gradient knows of it. Assign to it "
+    "outside of the forward (module.name = value), keep what changes in an attribute of its own, "
+    "bound it by its parametrization (BoundedSigmoid(lower, upper)), or give another shape to "
+    "make_trainable(..., shape=...)"
+)
 
 
 class _Alive:
@@ -76,7 +91,7 @@ class NeuronParameter(parametrize.ParametrizationList):
     Args:
         maps: the parametrizations; the first one maps raw, the last one yields the value.
         value: the initial value, a tensor that nothing else uses.
-        path: where it is attached, for messages.
+        path: where it is attached, from the module given to `make_trainable`.
 
     Raises:
         OutOfDomainError: `value` leaves the domain of a map.
@@ -86,12 +101,7 @@ class NeuronParameter(parametrize.ParametrizationList):
 
     path: str
     storage: Storage
-    # Whether a backward pass brought a gradient: None before the first pass, False after one
-    # that came through without a gradient.
-    gradient_seen: bool | None
-    # The id of the raw tensor that was last evaluated. `fully_shard` exchanges the raw tensor
-    # for the time of a forward.
-    raw_seen: int | None = None
+    evidence: Evidence
 
     def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
         # torch evaluates the maps while it builds the list, and errors need the path then.
@@ -114,34 +124,62 @@ class NeuronParameter(parametrize.ParametrizationList):
             ) from error
         with torch.no_grad():
             _refuse_unless_inverse(wanted, self(), self.raw, maps)
-        self.gradient_seen = None
         # torch.fx takes modules of torch.nn as leaves, as it does torch's own lists. It cannot
         # trace a map, which looks at the dtype.
         self.__dict__["__module__"] = parametrize.__name__
+        self.__dict__["evidence"] = Evidence(self)
+        self._listen()
         alive.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["evidence"]
+        state.pop("_hook", None)
+        return {**state, "proven": self.evidence.proven}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # This value is a copy, or was unpickled.
-        super().__setstate__(state)
-        self.__dict__["raw_seen"] = None
+        proven = bool(state.get("proven"))
+        super().__setstate__({name: entry for name, entry in state.items() if name != "proven"})
+        self.__dict__["evidence"] = Evidence(self, proven)
+        self._listen()
         alive.add(self)
+
+    def _listen(self) -> None:
+        """Has raw say when a backward pass comes to it: compiled code calls no other hook."""
+        self.stop_listening()
+        raw = self._parameters["original"]
+        if raw is not None and raw.requires_grad and raw.is_leaf:
+            self.__dict__["_hook"] = raw.register_post_accumulate_grad_hook(self.evidence.raw_got)
+
+    def stop_listening(self) -> None:
+        """Takes the hook from raw, which may become the module's own Parameter again."""
+        hook = self.__dict__.pop("_hook", None)
+        if hook is not None:
+            hook.remove()
+
+    def _raw_changed(self) -> None:
+        self._listen()
+        alive.note_change()
 
     def _apply(self, *args: Any, **kwargs: Any) -> NeuronParameter:
         raw = self.raw
         super()._apply(*args, **kwargs)
+        forget(self)
         if self.raw is not raw:
-            alive.note_change()
+            self._raw_changed()
         return self
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         super().register_parameter(name, param)
-        alive.note_change()
+        if "evidence" in self.__dict__:  # torch registers raw before the value is complete.
+            self._raw_changed()
 
     def adopt(self, parameter: nn.Parameter) -> None:
         """Makes a Parameter that holds the raw numbers already the raw tensor."""
         parameter.requires_grad_(True)
         self._parameters["original"] = parameter
-        alive.note_change()
+        self._raw_changed()
 
     @property
     def raw(self) -> nn.Parameter:
@@ -172,12 +210,40 @@ class NeuronParameter(parametrize.ParametrizationList):
             value = self[index](value)
         return value
 
-    def gradient_came(self, gradient: Tensor | None) -> None:
-        """Notes what a backward pass brought to the value."""
-        if gradient is None:
-            self.gradient_seen = bool(self.gradient_seen)
-        elif not self.gradient_seen:
-            self.gradient_seen = True
+    @property
+    def path_in_network(self) -> str:
+        """Where the value is in the network that the user runs."""
+        return paths_in_networks([self])[0]
+
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        """Gives every error that is raised inside the path of this value."""
+        try:
+            yield
+        except NeuroparamError as error:
+            if error.path is None:
+                error.at(self.path_in_network)
+            raise
+
+    def refuse_written(self, copy: Copy) -> None:
+        """Raises because a forward has written into the value, which it computes with.
+
+        Raises:
+            InvalidArgumentError: always.
+        """
+        raise InvalidArgumentError(
+            "assignment", copy.value, f"a forward has written in place into it, {_LOST}"
+        ).at(self.path_in_network)
+
+    def warn_of_write(self, copy: Copy) -> None:
+        """Warns, once, that code outside of every forward has written into the value."""
+        if self.evidence.is_news("written"):
+            warnings.warn(
+                f"{self.path_in_network!r}: code has written in place into it, {_LOST}; what was "
+                f"written is {describe(copy.value)}.",
+                MisuseWarning,
+                stacklevel=4,
+            )
 
     def raw_of(self, value: object) -> Tensor:
         """The raw tensor for a value that the user gives.
@@ -189,7 +255,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             InvalidArgumentError: wrong type, shape or dtype, or a tensor with a gradient history.
             OutOfDomainError: values outside the domain, or NaN.
         """
-        with placed(self.path):
+        with self._placed():
             tensor = self._assignable(value)
             try:
                 with torch.no_grad():
@@ -254,14 +320,14 @@ class NeuronParameter(parametrize.ParametrizationList):
                 value,
                 f"functional_call can exchange the raw tensor only, whose key is "
                 f"'{owner}{dot}parametrizations.{name}.original' (and raw = right_inverse(value))",
-            ).at(self.path)
+            ).at(self.path_in_network)
         if self.raw.is_meta:
             raise InvalidArgumentError(
                 "assignment",
                 value,
                 "its module is on the meta device, which stores no numbers; materialise it first "
                 "(to_empty, load_state_dict)",
-            ).at(self.path)
+            ).at(self.path_in_network)
         raw = sharded_like(self.raw, self.raw_of(value))
         with torch.no_grad():
             self.raw.copy_(raw)
@@ -270,7 +336,6 @@ class NeuronParameter(parametrize.ParametrizationList):
         try:
             if is_compiling() or transform_level():
                 return super().forward()  # Neither knows hooks for saved tensors.
-            self.__dict__["raw_seen"] = id(self.raw)
             # Activation checkpointing must save equally many tensors when it recomputes a
             # region. A value computed in one region and reused in the next breaks the count, so
             # the hooks hide what the evaluation saves.
@@ -279,7 +344,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         except AttributeError as error:
             # Inside a property, an AttributeError would mean that the attribute is missing.
             # Modules that define __getattr__ would swallow it.
-            raise EvaluationError(f"reading it failed: {error}").at(self.path) from error
+            raise EvaluationError(f"reading it failed: {error}").at(self.path_in_network) from error
 
     def check_state(self, state_dict: Mapping[str, Any], prefix: str) -> None:
         """Looks at what a checkpoint holds for this value, before anything of it is loaded.
@@ -291,7 +356,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = state_dict.get(f"{prefix}original")
         if raw is None:
             return
-        with placed(self.path):
+        with self._placed():
             for index in range(len(self)):
                 each = self[index]
                 if isinstance(each, Parametrization):

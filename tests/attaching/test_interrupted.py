@@ -68,6 +68,7 @@ def interrupted(call: Callable[[], object], point: int) -> bool:
         with at_each_line(count_down):
             call()
     except KeyboardInterrupt:
+        torch.set_grad_enabled(True)  # A `with torch.no_grad()` may have been left at its end.
         return True
     return False
 

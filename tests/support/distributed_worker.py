@@ -96,7 +96,7 @@ def message(act: Callable[[], object]) -> str:
 
 
 class Deaf(nn.Module):
-    """Has a gain that its output does not depend on."""
+    """Has a gain to which it lets no gradient through."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Deaf(nn.Module):
         self.gain = torch.ones(N)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
+        return self.linear(x) * self.gain.detach()
 
 
 def assigned(way: str) -> dict[str, Any]:
@@ -176,8 +176,19 @@ def drawn_apart() -> dict[str, Any]:
 def guarded(way: str) -> str:
     net = make_trainable(Deaf(), "gain")
     net.neuron = nn.Linear(N, N)  # a layer to shard
-    around = wrapped(net, way)
-    return message(lambda: around(joint_batch()))
+    if way == "ddp":
+        around: nn.Module = DistributedDataParallel(net, find_unused_parameters=True)
+    else:
+        around = wrapped(net, way)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+
+    def train() -> None:
+        for _ in range(5):
+            around(joint_batch()).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return message(train)
 
 
 def checked() -> dict[str, Any]:

@@ -44,8 +44,7 @@ from neuroparam._maps import floats
 from neuroparam._maps.base import bounds_of
 from neuroparam._maps.time_constants import TimeConstantMap
 from neuroparam._training import optimizers, processes
-from neuroparam._training.forward import raise_if_none_came, verify, watched
-from neuroparam._value import injected, once
+from neuroparam._value import evidence, injected, once
 from neuroparam._value.once import Evaluated, evaluate
 from neuroparam._value.parameter import NeuronParameter, in_words
 from neuroparam._value.place import Place, attached, is_attached, refuse_scripted
@@ -80,6 +79,7 @@ __all__ = [
     "detach",
     "each_once",
     "evaluate",
+    "evidence",
     "fields_of",
     "floats",
     "in_words",
@@ -100,7 +100,6 @@ __all__ = [
     "placed",
     "places_to_attach",
     "processes",
-    "raise_if_none_came",
     "reads_replaced",
     "rebuild_records",
     "refuse_if_present",
@@ -118,8 +117,6 @@ __all__ = [
     "time_step",
     "transform_level",
     "unit_of",
-    "verify",
-    "watched",
     "whole",
     "why_not_real",
     "why_unfit",

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tests.support.inside import NeuronParameter
-
 
 class Smooth(nn.Module):
     """A leaky filter whose output is smooth in `tau` and `gain`; T steps, read every step."""
@@ -171,8 +169,8 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         state[f"{name}: class"] = type(part)
         for key, value in part.__dict__.items():
-            if isinstance(part, NeuronParameter) and key == "raw_seen":
-                continue  # what the last forward has read, for the guard to know
+            if key in ("evidence", "_neuroparam_proven"):
+                continue  # what forwards and backward passes have shown
             state[f"{name}.{key}"] = copy.copy(value) if isinstance(value, (dict, set)) else value
         plain = {k: v for k, v in part.__dict__.items() if isinstance(v, Tensor)}
         for key, tensor in {**plain, **part._parameters, **part._buffers}.items():

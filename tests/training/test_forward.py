@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,12 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from neuroparam import errors, make_fixed, make_trainable, neuron_parameters
-from tests.support.inside import watched
+from neuroparam import errors, make_trainable, neuron_parameters
 from tests.support.modules import FromRecord, Pair
 from tests.support.unreached import DropsGradient, Reads
 
 INPUT = torch.ones(3)
+
+
+@dataclass
+class Fields:
+    spikes: Tensor
+
+
+class Own:
+    def __init__(self, spikes: Tensor):
+        self.spikes = spikes
 
 
 class Output(NamedTuple):
@@ -24,46 +34,38 @@ class Output(NamedTuple):
 
 
 @pytest.mark.parametrize(
-    "use",
+    "output",
     [
         lambda module, x: x,
-        lambda module, x: x * torch.as_tensor(module.rate).item(),
-        lambda module, x: x * torch.as_tensor(module.rate).detach(),
-        lambda module, x: x.detach() * torch.as_tensor(module.rate).detach(),
-        lambda module, x: None,
-        lambda module, x: 3.0,
-        lambda module, x: (x * module.rate > 0).float(),
+        lambda module, x: {"a": [x.detach(), (x,)]},
+        lambda module, x: Output(x.detach(), Output(x, None)),
+        lambda module, x: Fields(x),
+        lambda module, x: torch.distributions.Normal(x, 1.0),
+        lambda module, x: torch.distributions.Independent(torch.distributions.Normal(x, 1.0), 1),
+        lambda module, x: Own(x),
     ],
-    ids=["unused", "as a number", "detached", "all detached", "none", "number", "no graph"],
+    ids=["tensor", "nested", "named tuple", "dataclass", "distribution", "independent", "a class"],
 )
-def test_unreachable_raises_at_the_first_forward_with_gradients(use) -> None:
-    module = make_trainable(nn.Sequential(Reads(use)), "rate")
-    with torch.no_grad():
-        module(INPUT)
-    for _ in range(2):
-        with pytest.raises(errors.NoGradientError, match=r"0\.rate") as caught:
-            module(INPUT)
-        assert caught.value.paths == ["0.rate"]
-    make_fixed(module)
-    module(INPUT)
+def test_outputs_of_any_kind_are_watched(output) -> None:
+    """Of a value that is read and detached, when a gradient comes to what it could have moved."""
+    seen = []
 
+    def use(module: nn.Module, x: Tensor) -> Any:
+        seen.append(x * torch.as_tensor(module.rate).detach())
+        return output(module, seen[-1])
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda module, x: x * module.rate,
-        lambda module, x: {"a": [x.detach(), (x * module.rate,)]},
-        lambda module, x: Output(x.detach(), Output(x * module.rate, None)),
-        lambda module, x: setattr(module, "state", x * module.rate) or x.detach(),
-        lambda module, x: checkpoint(lambda y: y * module.rate, x, use_reentrant=False),
-        lambda module, x: checkpoint(lambda y: y * module.rate, x, use_reentrant=True),
-    ],
-    ids=["tensor", "nested", "named tuple", "kept as state", "checkpoint", "reentrant"],
-)
-def test_reachable_in_any_output(use) -> None:
     module = make_trainable(Reads(use), "rate")
-    for _ in range(3):
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+
+    def step() -> None:
         module(INPUT)
+        seen[-1].sum().backward()
+        optimizer.step()
+
+    step()
+    step()
+    with pytest.raises(errors.NoGradientError, match="rate"):
+        step()
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -136,8 +138,15 @@ def test_what_is_attached_later_is_checked_too() -> None:
     module(INPUT).sum().backward()
     module.unused = 1.0
     make_trainable(module, "unused")
-    with pytest.raises(errors.NoGradientError, match="unused"):
-        module(INPUT)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+
+    def train() -> None:
+        for _ in range(10):
+            module(INPUT).sum().backward()
+            optimizer.step()
+
+    with pytest.warns(errors.NoGradientWarning, match="  unused\n"):
+        train()
 
 
 def test_a_copy_is_checked_by_itself() -> None:
@@ -150,11 +159,13 @@ def test_a_copy_is_checked_by_itself() -> None:
         module(INPUT)
 
 
-def test_the_check_costs_nothing_once_it_has_passed() -> None:
+def test_once_a_gradient_has_come_nothing_is_watched() -> None:
     module = make_trainable(FromRecord(Pair()), "tau")
-    for _ in range(2):
-        module(INPUT).sum().backward()
-    module(INPUT)
-    state = watched(module)
-    assert state.reachable
-    assert state.unproven == []
+    module(INPUT).sum().backward()
+    assert not module(INPUT)._backward_hooks
+
+
+def test_a_value_that_is_proven_stays_so_in_copies() -> None:
+    module = make_trainable(FromRecord(Pair()), "tau")
+    module(INPUT).sum().backward()
+    assert not copy.deepcopy(module)(INPUT)._backward_hooks

@@ -24,7 +24,7 @@ from neuroparam import (
     values,
 )
 from tests.support.cases import Case, spikes
-from tests.support.inside import attached, optimizers
+from tests.support.inside import evidence, optimizers
 from tests.support.modules import STORAGES, FromRecord, Pair
 from tests.support.subjects import (
     NORSE,
@@ -60,11 +60,6 @@ def loss(module: nn.Module, x: Tensor | None = None) -> Tensor:
 def moved(module: nn.Module, before: dict[str, Tensor]) -> list[str]:
     """The values that are no longer what they were."""
     return [path for path, value in values(module).items() if (value != before[path]).all()]
-
-
-def waited_for(module: nn.Module) -> list[str]:
-    """The values that have not been seen in an optimizer yet."""
-    return [a.path for a in attached(module) if a.parameter in optimizers.waiting]
 
 
 # ------------------------------------------------------------------------------ built after
@@ -283,7 +278,7 @@ def test_built_before_and_without_the_new_parameters_it_warns(case: Case) -> Non
     module = Network(case)
     held = dict(nn.Module.named_parameters(module))
     new = [path for path in paths(case) if path not in held]
-    optimizer = torch.optim.SGD(nn.Module.parameters(module), lr=1e-3)
+    optimizer = torch.optim.SGD(nn.Module.parameters(module), lr=1e-5)
     make_trainable(module, paths(case))
 
     def step() -> None:
@@ -291,27 +286,28 @@ def test_built_before_and_without_the_new_parameters_it_warns(case: Case) -> Non
         loss(module).backward()
         optimizer.step()
 
-    step()
+    for _ in range(9):
+        step()
     if not new:  # all were Parameters
         step()
         return
-    with pytest.warns(UserWarning, match=r"Build the optimizer after make_trainable") as caught:
+    with pytest.warns(errors.NoGradientWarning, match="Build the optimizer after") as caught:
         step()
-    assert [w for w in caught if all(path in str(w.message) for path in new)]
-    step()  # once
-    assert not waited_for(module)
+    assert [w for w in caught if all(f"  {path}\n" in str(w.message) for path in new)]
+    for _ in range(20):  # once
+        step()
 
 
 @every_network
 def test_no_warning_where_every_value_has_its_optimizer(case: Case) -> None:
     module = network(case)
-    weights = torch.optim.Adam(module.linear.parameters(), lr=1e-3)
-    neurons = torch.optim.Adam(neuron_parameters(module), lr=1e-3)
-    for _ in range(3):
+    weights = torch.optim.Adam(module.linear.parameters(), lr=1e-5)
+    neurons = torch.optim.Adam(neuron_parameters(module), lr=1e-5)
+    for _ in range(15):
         loss(module).backward()
         weights.step()
         neurons.step()
-    assert not waited_for(module)
+    assert not evidence.accumulated
 
 
 def test_no_warning_for_what_is_not_meant_to_train() -> None:
@@ -327,13 +323,15 @@ def test_no_warning_for_what_is_not_meant_to_train() -> None:
     assert all(raw.grad is None for raw in neuron_parameters(module))
 
 
-def test_an_optimizer_of_another_network_says_nothing() -> None:
+def test_an_optimizer_of_another_network_may_step_in_between() -> None:
     module, other = network(PLAIN), nn.Linear(3, 3)
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
-    for _ in range(3):
-        (loss(module) + other(torch.ones(3)).sum()).backward()
-        optimizer.step()
-    assert waited_for(module)  # it may still be built
+    own = torch.optim.SGD(nn.Module.parameters(module), lr=1e-5)
+    for _ in range(5):
+        for _ in range(9):
+            (loss(module) + other(torch.ones(3)).sum()).backward()
+            optimizer.step()
+        own.step()
 
 
 class Gradients(TorchFunctionMode):
@@ -355,7 +353,7 @@ def test_a_step_looks_at_no_gradient_of_another_network() -> None:
     loss(other).backward()
     loss(module).backward()
     optimizer = torch.optim.SGD(nn.Module.parameters(module), lr=1e-3)
-    assert waited_for(other)
+    assert evidence.accumulated  # of both
     with Gradients() as gradients:
         optimizer.step()
     assert gradients.seen  # those of its own
@@ -365,12 +363,14 @@ def test_a_step_looks_at_no_gradient_of_another_network() -> None:
 
 def test_nothing_is_kept_of_networks_that_are_gone() -> None:
     gc.collect()
-    before = len(optimizers.waiting)
+    before = len(evidence.accumulated)
     modules = [network(SPIKINGJELLY) for _ in range(10)]
-    assert len(optimizers.waiting) > before
-    del modules
+    for module in modules:
+        loss(module).backward()
+    assert len(evidence.accumulated) > before
+    del modules, module
     gc.collect()
-    assert len(optimizers.waiting) == before
+    assert len(evidence.accumulated) == before
 
 
 def test_added_as_a_group_the_new_parameters_train() -> None:

@@ -57,12 +57,13 @@ def test_a_checkpoint_may_have_another_precision() -> None:
 
 def test_a_gradient_that_came_once_is_remembered() -> None:
     parameter = NeuronParameter([ExpScaledLog()], torch.ones(3), "tau")
-    assert parameter.gradient_seen is None
-    parameter.gradient_came(None)
-    assert parameter.gradient_seen is False
-    parameter.gradient_came(torch.ones(3))
-    parameter.gradient_came(None)
-    assert parameter.gradient_seen is True
+    seen = parameter.evidence
+    assert (seen.proven, seen.none_came) == (False, False)
+    seen.gradient_came(None)
+    assert (seen.proven, seen.none_came) == (False, True)
+    seen.gradient_came(torch.ones(3))
+    seen.gradient_came(None)
+    assert (seen.proven, seen.none_came) == (True, False)
 
 
 @pytest.mark.parametrize(

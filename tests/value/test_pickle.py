@@ -87,7 +87,7 @@ def test_a_network_survives(case: Case, after_a_forward: bool, copied: Callable)
 
 
 class Deaf(nn.Module):
-    """Has a rate that its output does not depend on."""
+    """Has a rate to which it lets no gradient through."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,12 +95,21 @@ class Deaf(nn.Module):
         self.weight = nn.Parameter(torch.ones(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * x
+        return self.weight * x * torch.as_tensor(self.rate).detach()
 
 
 def test_the_guard_survives() -> None:
+    copied = by_pickle(make_trainable(Deaf(), "rate"))
+    optimizer = torch.optim.SGD(copied.parameters(), lr=1e-3)
+
+    def step() -> None:
+        copied(INPUT).sum().backward()
+        optimizer.step()
+
+    step()
+    step()
     with pytest.raises(errors.NoGradientError, match="rate"):
-        by_pickle(make_trainable(Deaf(), "rate"))(INPUT)
+        step()
 
 
 @pytest.mark.parametrize("build", [Network, network])

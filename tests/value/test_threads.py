@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
@@ -26,7 +25,7 @@ from neuroparam import (
 )
 from tests.support.cases import Case, spikes
 from tests.support.counting import Cell, build, evaluations
-from tests.support.inside import all_modules, injected, once, raise_if_none_came
+from tests.support.inside import all_modules, injected, once
 from tests.support.modules import INPUT, FromRecord, Pair
 from tests.support.subjects import NORSE, PLAIN, SIX, Network, network, paths
 from tests.support.unreached import DropsGradient, Reads
@@ -147,19 +146,6 @@ def test_each_thread_attaches_copies_and_fixes(case: Case, monkeypatch) -> None:
     assert {*made[0]} & {*injected.classes.values()}
 
 
-def test_the_guard_in_the_first_forward() -> None:
-    for _ in range(5):
-        module = make_trainable(Reads(lambda m, x: x), "rate")
-
-        def first(index: int, module: nn.Module = module) -> None:
-            with pytest.raises(errors.NoGradientError):
-                module(INPUT)
-
-        at_once(first)
-        module.use = lambda m, x: x * m.rate
-        at_once(lambda index, module=module: module(INPUT))
-
-
 def test_the_guard_after_the_first_backward() -> None:
     for _ in range(5):
         module = make_trainable(Reads(lambda m, x: DropsGradient.apply(x, m.rate)), "rate")
@@ -176,21 +162,6 @@ def test_the_guard_after_the_first_backward() -> None:
             return False
 
         assert any(at_once(refused))
-
-
-def test_a_backward_pass_in_the_middle_of_the_check() -> None:
-    class Parameter:
-        """Another thread's backward pass brings None while this one looks."""
-
-        seen = iter((None, False))
-
-        @property
-        def gradient_seen(self) -> bool | None:
-            return next(self.seen)
-
-    forward = SimpleNamespace(unproven=[Parameter()])
-    raise_if_none_came(forward)
-    assert forward.unproven  # to be refused at the next forward
 
 
 def test_a_backward_pass_in_another_thread() -> None:

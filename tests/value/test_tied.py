@@ -29,7 +29,7 @@ from neuroparam import (
 )
 from tests.support.cases import Case, spikes
 from tests.support.counting import Counting, evaluations
-from tests.support.inside import all_modules, attached, injected, optimizers, processes
+from tests.support.inside import all_modules, attached, evidence, injected, optimizers, processes
 from tests.support.modules import INPUT, FromRecord, Pair, assert_unchanged, snapshot
 from tests.support.subjects import NORSE, PLAIN, SINABS, SIX, SNNTORCH, Network, network, paths
 
@@ -199,7 +199,7 @@ def ours() -> Counter[str]:
         kind = type(thing)
         if issubclass(kind, Tensor) or str(kind.__module__).startswith("neuroparam"):
             counted[kind.__name__] += 1
-    for registry in (injected.classes, optimizers.waiting, processes.shared):
+    for registry in (injected.classes, evidence.accumulated, processes.shared):
         counted[str(type(registry))] += len(registry)
     counted["replaced"] = len(optimizers.replaced)
     return counted
@@ -288,8 +288,13 @@ def in_a_block(module: Network) -> None:
 
 
 def is_refused(module: Network) -> None:
-    module.run = lambda neuron, x: x
-    with pytest.raises(errors.NoGradientError):
+    def write(_: nn.Module, x: Tensor) -> Tensor:
+        place = next(attached(module))
+        getattr(place.owner, place.attribute).data.mul_(2.0)
+        return x
+
+    module.run = write
+    with pytest.raises(errors.AssignmentError, match="written in place"):
         module(spikes())
 
 

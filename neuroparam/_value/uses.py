@@ -1,0 +1,168 @@
+"""What the forward of a module does first with a value: it may bound it a second time.
+
+The graph behind the output of the module shows it, so that it is found in code of any kind.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from neuroparam._ground.errors import MisuseWarning
+from neuroparam._value.network import paths_in_networks
+from neuroparam._value.parameter import NeuronParameter, in_words
+
+__all__ = ["warn_if_bounded_again"]
+
+# Functions that map any number into a range, by the names of their nodes in a graph.
+_MAPS = {
+    "Exp2Backward0": "exp2",
+    "ExpBackward0": "exp",
+    "HardsigmoidBackward0": "hardsigmoid",
+    "LogSigmoidBackward0": "logsigmoid",
+    "SigmoidBackward0": "sigmoid",
+    "SoftplusBackward0": "softplus",
+    "TanhBackward0": "tanh",
+}
+# Nodes that bound a number, and the attributes that hold the lower and the upper bound.
+_CLAMPS = {
+    "ClampBackward0": ("min", "max"),
+    "ClampBackward1": ("min", "max"),
+    "ClampMaxBackward0": (None, "max"),
+    "ClampMinBackward0": ("min", None),
+    "HardtanhBackward0": ("min_val", "max_val"),
+    "MaximumBackward0": ("other", None),
+    "MinimumBackward0": (None, "other"),
+}
+# Nodes that hand a tensor on in another shape or dtype.
+_SAME_NUMBERS = (
+    "Alias",
+    "Clone",
+    "Expand",
+    "Permute",
+    "Repeat",
+    "Reshape",
+    "Select",
+    "Slice",
+    "Squeeze",
+    "TBackward",
+    "ToCopy",
+    "Transpose",
+    "Unsqueeze",
+    "UnsafeView",
+    "View",
+)
+
+
+def warn_if_bounded_again(
+    values: Mapping[NeuronParameter, Tensor], outputs: Iterable[Tensor]
+) -> None:
+    """Warns of values that a forward clamps to a narrower range, or maps a second time.
+
+    Args:
+        values: each value, and the tensor that the forward has read.
+        outputs: what the forward has given.
+    """
+    sources = {t.grad_fn: value for value, t in values.items() if t.grad_fn is not None}
+    for value, node, is_first in _first_uses(sources, outputs):
+        problem = _clamped(value, node, is_first) or _mapped(value, node)
+        if problem is not None and value.evidence.is_news("bounded again"):
+            (path,) = paths_in_networks([value])
+            warnings.warn(f"{path!r}: {problem}", MisuseWarning, stacklevel=5)
+
+
+def _first_uses(
+    sources: Mapping[Any, NeuronParameter], outputs: Iterable[Tensor]
+) -> list[tuple[NeuronParameter, Any, bool]]:
+    """What takes the results of some nodes of a graph.
+
+    Args:
+        sources: nodes that give a value.
+        outputs: where to begin.
+
+    Returns:
+        Each value, a node that takes it, and whether it is the first argument there.
+    """
+    if not sources:
+        return []
+    # Nodes are numbered as they are made. Those from before the first value cannot use one.
+    first = min(node._sequence_nr() for node in sources)
+    pending = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
+    seen = set(pending)
+    uses = []
+    while pending:
+        node: Any = pending.pop()
+        if node in sources:
+            continue
+        for index, (following, _) in enumerate(node.next_functions):
+            if following is None or following._sequence_nr() < first:
+                continue
+            origin: Any = following
+            while origin not in sources and origin is not None:
+                is_same = origin.name().startswith(_SAME_NUMBERS)
+                origin = origin.next_functions[0][0] if is_same else None
+            if origin is not None:
+                uses.append((sources[origin], node, index == 0))
+            if following not in seen:
+                seen.add(following)
+                pending.append(following)
+    return uses
+
+
+def _clamped(value: NeuronParameter, node: Any, is_first: bool) -> str | None:
+    """What to say of a node that clamps a value to a range which the value can leave."""
+    name = node.name()
+    if name == "ReluBackward0":
+        found: tuple[float | None, float | None] = 0.0, math.inf
+    elif name in _CLAMPS:
+        low, high = _CLAMPS[name]
+        if not is_first:
+            low, high = (each and "self" for each in (low, high))
+        found = _bound(node, low, max, -math.inf), _bound(node, high, min, math.inf)
+    else:
+        return None
+    lower, upper = found
+    if lower is None or upper is None:
+        return None
+    lowest, highest = value.bounds
+    if lower <= lowest and highest <= upper:
+        return None
+    inside = f"Softplus(lower={max(lower, lowest):g})"
+    if min(upper, highest) < math.inf:
+        inside = f"BoundedSigmoid({max(lower, lowest):g}, {min(upper, highest):g})"
+    return (
+        f"the forward of its module clamps it to [{lower:g}, {upper:g}], and {in_words(value)} "
+        f"lets it leave this range, where its gradient is 0 and the forward computes with another "
+        f"number. Give a parametrization that stays inside, such as {inside}."
+    )
+
+
+def _bound(node: Any, name: str | None, narrower: Any, otherwise: float) -> float | None:
+    """A bound that a node has saved as a number or a tensor; None if it cannot be read."""
+    if name is None:
+        return otherwise
+    saved = getattr(node, f"_raw_saved_{name}", None)
+    if saved is None:  # It is a number.
+        found = getattr(node, f"_saved_{name}")
+        return otherwise if found is None else float(found)
+    # `_saved_...` would run hooks for saved tensors, and activation checkpointing would compute a
+    # whole region again.
+    tensor = getattr(saved, "data", None)
+    return float(narrower(tensor.detach().flatten())) if isinstance(tensor, Tensor) else None
+
+
+def _mapped(value: NeuronParameter, node: Any) -> str | None:
+    """What to say of a node that maps a value into a range, where it has been mapped before."""
+    function = _MAPS.get(node.name())
+    if function is None or value.bounds == (-math.inf, math.inf):
+        return None
+    return (
+        f"the forward of its module maps it by {function}, so that any number is valid for it, "
+        f"and {in_words(value)} keeps it in ({value.bounds[0]:g}, {value.bounds[1]:g}). What the "
+        f"forward computes from it cannot take all its values. Leave it the Parameter that it is, "
+        f"without a parametrization."
+    )

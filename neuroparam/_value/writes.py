@@ -1,0 +1,46 @@
+"""Whether code has written in place into a value that was computed for it.
+
+A write in place, such as `module.tau.data.clamp_(...)`, changes the result of one computation. The
+raw tensor does not know of it, and the next read gives the old value.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Copy", "copy_of"]
+
+
+class Copy:
+    """A value, and what it was when it was computed."""
+
+    def __init__(self, value: Tensor):
+        self.value = value
+        self._original = value.detach().clone()
+
+    def differs(self) -> bool:
+        """Whether the value is another one now, as far as that can be looked at."""
+        if _is_traced():
+            return False
+        value, original = self.value.detach(), self._original
+        if value.shape != original.shape or value.dtype != original.dtype:
+            return True
+        if value.device != original.device:
+            return True
+        # NaN differs from itself.
+        return not bool(((value == original) | (value.isnan() & original.isnan())).all())
+
+
+def copy_of(value: Tensor) -> Copy | None:
+    """A copy to compare with later; None where a look at the numbers would disturb."""
+    if type(value) not in (Tensor, nn.Parameter) or value.is_meta:
+        return None
+    if _is_traced() or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return None
+    return Copy(value)
+
+
+def _is_traced() -> bool:
+    """Whether a look at numbers would become a part of what torch is tracing."""
+    return bool(torch._C._get_tracing_state()) or torch._C._len_torch_dispatch_stack() > 0
