@@ -83,7 +83,7 @@ def attach(place: Place, parameter: NeuronParameter) -> None:
     owner, name = place.owner, place.attribute
     if place.fields:
         if name in owner.__dict__:  # Another field of the record may have made its stand-in.
-            owner._modules[name] = Record(owner.__dict__.pop(name))
+            owner._modules[name] = Record(owner.__dict__.pop(name)).train(owner.training)
         for part in (name, *place.fields[:-1]):
             owner = owner.get_submodule(part)
         name = place.field

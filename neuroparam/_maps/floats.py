@@ -38,9 +38,12 @@ def just_above(bound: float, dtype: torch.dtype) -> float:
     if abs(bound) < tiny:
         return tiny
     step = _spacing(bound, dtype)
+    bound = round(bound / step) * step
+    step = _spacing(bound, dtype)  # Rounding to a power of two can double the distance.
     if bound < 0 and math.frexp(bound)[0] == -0.5:
-        step /= 2  # From a power of two towards zero the floats lie twice as dense.
-    return round(bound / step) * step + step
+        # From a power of two towards zero the floats lie twice as dense.
+        step = max(step / 2, tiny)
+    return bound + step
 
 
 def just_below(bound: float, dtype: torch.dtype) -> float:

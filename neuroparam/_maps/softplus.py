@@ -102,7 +102,8 @@ class Softplus(LimitedMap):
         top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
         r = r.clamp(max=min(top, largest))
         curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
-        y = torch.where(r > _LINEAR, r + _SHIFT, curved)
+        # The clamp has no gradient at _LINEAR itself.
+        y = torch.where(r >= _LINEAR, r + _SHIFT, curved)
         # Starting at `lowest` instead of `lower` keeps the value inside without a clamp, which
         # would stop the gradient.
         return (lowest + self.scale * y).to(raw.dtype)

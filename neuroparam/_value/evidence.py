@@ -9,18 +9,24 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from neuroparam._ground.errors import NoGradientError, NoGradientWarning
 from neuroparam._ground.messages import listing
-from neuroparam._value.network import paths_in_networks
-
-if TYPE_CHECKING:
-    from neuroparam._value.parameter import NeuronParameter
+from neuroparam._value.network import Located, paths_in_networks
 
 __all__ = ["Evidence", "accumulated", "judge", "judge_without_optimizer"]
+
+
+class Judged(Located, Protocol):
+    """A value, its raw tensor, and what has been seen of it."""
+
+    evidence: Evidence
+
+    @property
+    def raw(self) -> nn.Parameter: ...
 
 
 class _Symptom(NamedTuple):
@@ -39,7 +45,8 @@ _SEVERED = _Symptom(
     3,
     "a forward has read it, gradients came to the output of its module, and none to the value. "
     "The forward casts it to a number, detaches it, computes with a copy that was made when the "
-    "module was built, or uses it only for an output that the loss leaves out.",
+    "module was built, gives it to a function without a gradient for it (an adjoint or a fused "
+    "kernel), or uses it only for an output that the loss leaves out.",
 )
 _UNREAD = _Symptom(
     10,
@@ -104,7 +111,7 @@ class Evidence:
         "wanted",
     )
 
-    def __init__(self, value: NeuronParameter, proven: bool = False):
+    def __init__(self, value: Judged, proven: bool = False):
         self._value = weakref.ref(value)
         self.proven = self.looked_at = proven
         self.held = self.accumulated = False
@@ -113,7 +120,7 @@ class Evidence:
         self.start_again()
 
     @property
-    def value(self) -> NeuronParameter | None:
+    def value(self) -> Judged | None:
         """The value; None where it is gone."""
         return self._value()
 
@@ -153,10 +160,14 @@ class Evidence:
         self._said.add(what)
         return new
 
-    def has_lasted(self, symptom: _Symptom) -> bool:
+    def has_lasted(self, symptom: _Symptom, steps: int) -> bool:
         """Counts a symptom once more, and says whether it is time to speak of it."""
         self._counts[symptom] = self._counts.get(symptom, 0) + 1
-        return self._counts[symptom] >= symptom.steps
+        return self._counts[symptom] >= steps
+
+    def times(self, symptom: _Symptom) -> int:
+        """How often a symptom has been counted."""
+        return self._counts[symptom]
 
     def start_again(self) -> None:
         """Forgets what was counted, because the user may mend the cause now."""
@@ -174,7 +185,7 @@ class Evidence:
 accumulated: weakref.WeakSet[Evidence] = weakref.WeakSet()
 
 
-def judge(values: Iterable[NeuronParameter], others_train: Callable[[], bool]) -> None:
+def judge(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
     """Judges values after a step of an optimizer that holds them.
 
     Args:
@@ -184,9 +195,9 @@ def judge(values: Iterable[NeuronParameter], others_train: Callable[[], bool]) -
     Raises:
         NoGradientError: values in use got no gradient, time after time.
     """
-    severed: list[NeuronParameter] = []
-    none_came: list[NeuronParameter] = []
-    late: dict[_Symptom, list[NeuronParameter]] = {}
+    severed: list[Judged] = []
+    none_came: list[Judged] = []
+    late: dict[_Symptom, list[Judged]] = {}
     for value in values:
         evidence, raw = value.evidence, value.raw
         if evidence.proven or not _is_trained(raw):
@@ -199,7 +210,7 @@ def judge(values: Iterable[NeuronParameter], others_train: Callable[[], bool]) -
             continue
         symptom = _symptom(evidence, raw, others_train)
         evidence.start_step()
-        if symptom is None or not evidence.has_lasted(symptom):
+        if symptom is None or not evidence.has_lasted(symptom, symptom.steps):
             continue
         if symptom is _SEVERED:
             severed.append(value)
@@ -210,9 +221,7 @@ def judge(values: Iterable[NeuronParameter], others_train: Callable[[], bool]) -
     _raise(severed, f"In {_SEVERED.steps} steps {_SEVERED.words}")
 
 
-def judge_without_optimizer(
-    values: Iterable[NeuronParameter], others_train: Callable[[], bool]
-) -> None:
+def judge_without_optimizer(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
     """Judges values at the next forward of their module, while no optimizer holds them.
 
     It only warns, because a backward pass may have been asked for other gradients.
@@ -224,8 +233,8 @@ def judge_without_optimizer(
     Raises:
         NoGradientError: a backward pass has come through a value and brought None.
     """
-    late: dict[_Symptom, list[NeuronParameter]] = {}
-    none_came: list[NeuronParameter] = []
+    late: dict[_Symptom, list[Judged]] = {}
+    none_came: list[Judged] = []
     for value in values:
         evidence = value.evidence
         if evidence.proven or not _is_trained(value.raw):
@@ -235,7 +244,7 @@ def judge_without_optimizer(
         elif evidence.wanted and not evidence.held:
             symptom = _SEVERED if evidence.read else _UNREAD
             evidence.start_step()
-            if evidence.has_lasted(symptom):
+            if evidence.has_lasted(symptom, _UNREAD.steps):
                 # Only now look at gradients: a backward pass in another thread may be setting
                 # them, and a step may have set them to None.
                 if value.raw.grad is None and others_train():
@@ -276,20 +285,22 @@ def _symptom(evidence: Evidence, raw: Tensor, others_train: Callable[[], bool]) 
     return _NO_GRAPH if evidence.ran_without_graph else _IDLE
 
 
-def _raise(values: list[NeuronParameter], reason: str) -> None:
+def _raise(values: list[Judged], reason: str) -> None:
     if values:
         for value in values:
             value.evidence.start_again()
         raise NoGradientError(paths_in_networks(values), reason)
 
 
-def _warn(late: dict[_Symptom, list[NeuronParameter]]) -> None:
+def _warn(late: dict[_Symptom, list[Judged]]) -> None:
     for symptom, values in late.items():
         if new := [value for value in values if value.evidence.is_news("no gradient")]:
+            times = new[0].evidence.times(symptom)
             warnings.warn(
-                f"no gradient has come to\n{listing(paths_in_networks(new))}\nIn {symptom.steps} "
-                f"steps {symptom.words} check_gradients tells which values a gradient reaches; "
-                f"freeze those that are not to be trained yet.",
+                f"no gradient has come to\n{listing(paths_in_networks(new))}\nIn {times} steps "
+                f"{symptom.words} check_gradients tells which values a gradient reaches. Freeze "
+                f"those that are not to be trained yet (requires_grad_(False) on what "
+                f"neuron_parameters gives).",
                 NoGradientWarning,
                 stacklevel=4,
             )

@@ -265,7 +265,8 @@ def _without_history(value: Any) -> Any:
         changed = copy.copy(value)
         changed.update(detached)
         return changed
-    if isinstance(value, (list, tuple)):
+    # The stand-in of a NamedTuple says that it is one, and is a module.
+    if isinstance(value, (list, tuple)) and not isinstance(value, nn.Module):
         items = [_without_history(item) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
@@ -359,7 +360,8 @@ def watch(neuron: nn.Module) -> None:
 
 def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> None:
     """Makes `owner.name` the value of `parameter`; the plain attribute must be gone."""
-    lists: Any = owner._modules.setdefault("parametrizations", _Lists())
+    new = _Lists().train(owner.training)
+    lists: Any = owner._modules.setdefault("parametrizations", new)
     lists.__class__ = _Lists  # torch's own parametrizations may have made it.
     lists._modules[name] = parameter
     parameter.train(owner.training)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from neuroparam._value.parameter import NeuronParameter
-
-__all__ = ["paths_in_networks"]
+__all__ = ["Located", "paths_in_networks"]
 
 # Modules that wrap a whole network: its paths are those of the network inside.
 _WRAPPERS = ("torch.nn.parallel", "torch.distributed", "torch.optim", "torch._dynamo")
 
 
-def paths_in_networks(values: Iterable[NeuronParameter]) -> list[str]:
+class Located(Protocol):
+    """A value, which is a module, with the path at which it was attached."""
+
+    path: str
+
+
+def paths_in_networks(values: Iterable[Located]) -> list[str]:
     """The path of each value, from the outermost module that holds it.
 
     A value may have been attached to a layer before the layer became a part of the network, and
@@ -36,9 +39,9 @@ def paths_in_networks(values: Iterable[NeuronParameter]) -> list[str]:
     return [_path(value, above) for value in values]
 
 
-def _path(value: NeuronParameter, above: dict[int, tuple[str, nn.Module]]) -> str:
+def _path(value: Located, above: dict[int, tuple[str, nn.Module]]) -> str:
     names: list[str] = []
-    part: nn.Module = value
+    part: object = value
     passed = set()
     while id(part) in above and id(part) not in passed:
         passed.add(id(part))

@@ -115,7 +115,10 @@ class _Entry:
         """The same, for the time of a `cached()` block, in which more can happen."""
         # Fused optimizers change parameters without raising their version counter.
         unstepped = self.step is _LastStep.token
-        return unstepped and self.valid_in_forward(raw) and self.memory == _memory(raw)
+        # An inference tensor has no version, so that a change of it could not be seen.
+        counted = not raw.is_inference()
+        same = unstepped and counted and self.memory == _memory(raw)
+        return same and self.valid_in_forward(raw)
 
 
 def _version(raw: Tensor) -> int:

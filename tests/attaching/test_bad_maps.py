@@ -30,6 +30,7 @@ from tests.support.bad_calls import (
     assert_says_what_to_do_and_changes_nothing,
     pair,
 )
+from tests.support.modules import Doubled
 
 bad = Tables()
 
@@ -69,6 +70,8 @@ bad(
             "such as ExpScaledLog()",
         ),
         ([Softplus(-1.0), Rate()], SENSELESS, "'0.p.tau'", "down to -1", "at least 0"),
+        ([Softplus(-1e-9), Rate()], SENSELESS, "'0.p.tau'", "down to -1e-09", "at least 0"),
+        ([Doubled(), Softplus(-1e-9), Rate()], SENSELESS, "'0.p.tau'", "to -1e-09", "at least 0"),
         ([BoundedSigmoid(-2, 0), Rate()], SENSELESS, "'0.p.tau'", "down to -2", "at least 0"),
         ([Softplus(-1.0), Bitshift(1.0)], SENSELESS, "'0.p.tau'", "Bitshift(dt=1)", "at least 0"),
         ([BoundedSigmoid(-1, -1e-9), Decay(1)], SENSELESS, "'0.p.tau'", "Decay", "at least 0"),

@@ -102,6 +102,7 @@ bad(
         ((None, 1e30), DOMAIN, "'0.beta'", "that Decay(dt=0.001) can store", "Give values"),
         ((None, math.nan), INITIAL, "'0.beta'", "got nan", "must be finite"),
         ((Softplus(-1.0), None), SENSELESS, "'0.beta'", "down to -1", "at least 0"),
+        ((Softplus(-1e-9), None), SENSELESS, "'0.beta'", "down to -1e-09", "at least 0"),
         ((BoundedSigmoid(-2.0, -1.0), -1.5), SENSELESS, "'0.beta'", "down to -2", "at least 0"),
     ],
 )

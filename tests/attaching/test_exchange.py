@@ -81,6 +81,49 @@ def test_the_parameter_stays_the_same_object_without_its_old_memory() -> None:
     assert parameter().item() == pytest.approx(4.0 * torch.e)
 
 
+def test_a_gradient_of_the_plain_value_is_not_taken_for_one_of_the_raw_value() -> None:
+    module = Ordered()
+    (3 * module.middle_parameter).backward()
+    parameter = exchanged(module, "middle_parameter")
+    assert parameter.raw.grad is None
+    torch.optim.SGD([parameter.raw], lr=1.0).step()
+    assert parameter().item() == 4.0
+
+
+def test_a_gradient_of_the_raw_value_is_not_taken_for_one_of_the_plain_value() -> None:
+    module = Ordered()
+    parameter = exchanged(module, "middle_parameter")
+    (3 * parameter()).backward()
+    assert parameter.raw.grad is not None
+    (place,) = attached(module)
+    detach(place)
+    assert module.middle_parameter is parameter.raw
+    assert module.middle_parameter.grad is None
+    torch.optim.SGD(module.parameters(), lr=1.0).step()
+    assert module.middle_parameter.item() == 4.0
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "tensor"])
+def test_a_value_that_came_back_shares_no_memory_with_what_an_optimizer_holds(kind: str) -> None:
+    class Free(nn.Module):
+        """A map that gives the raw tensor itself."""
+
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            return raw
+
+        def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
+            return value
+
+    module, name = Ordered(), f"middle_{kind}"
+    parameter = NeuronParameter([Free()], torch.tensor(4.0), name)
+    attach(place_of(module, name), parameter)
+    memory = parameter.raw.data_ptr()
+    (place,) = attached(module)
+    detach(place)
+    assert getattr(module, name).data_ptr() != memory
+    assert getattr(module, name).item() == 4.0
+
+
 def test_a_record_gives_way_to_a_stand_in_and_comes_back_when_nothing_is_attached() -> None:
     cell = FromRecord(Nest(Pair()))
     exchanged(cell, "p.inner.tau")

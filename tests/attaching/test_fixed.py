@@ -100,6 +100,23 @@ def test_exact_undo_leaves_order_and_hooks() -> None:
     assert_unchanged(module, before)
 
 
+def test_several_values_beside_each_other_come_back_in_their_order() -> None:
+    def build() -> nn.Module:
+        module = nn.Module()
+        for name in "abcde":
+            module.register_buffer(f"buffer_{name}", torch.tensor(4.0))
+            module.register_parameter(f"parameter_{name}", nn.Parameter(torch.tensor(4.0)))
+            setattr(module, f"number_{name}", 4.0)
+        return module
+
+    plain, module = build(), build()
+    names = [f"{kind}_{name}" for name in "acd" for kind in ("buffer", "parameter", "number")]
+    make_trainable(module, names)
+    make_fixed(module)
+    assert list(module.state_dict()) == list(plain.state_dict())
+    assert list(module.__dict__) == list(plain.__dict__)
+
+
 def test_some_names_only() -> None:
     module = make_trainable(FromRecord(Nest(Pair())), ["tau", "gain", "rho"])
     make_fixed(module, "gain")

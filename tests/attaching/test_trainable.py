@@ -35,6 +35,17 @@ def test_attach_keeps_the_value_and_the_forward(build, name: str) -> None:
 
 
 @every_storage
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_attached_is_in_the_mode_of_its_module(build, name: str, training: bool) -> None:
+    """A map of the user's may do something else in training."""
+    module = build().train(training)
+    make_trainable(module, {name: ExpScaledLog().train(not training)})
+    assert {part.training for part in module.modules()} == {training}
+    module.train(not training)
+    assert {part.training for part in module.modules()} == {not training}
+
+
+@every_storage
 def test_the_raw_parameter_is_found_and_trained(build, name: str) -> None:
     module = make_trainable(build(), {name: ExpScaledLog()})
     (raw,) = neuron_parameters(module)

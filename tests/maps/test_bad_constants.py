@@ -97,6 +97,27 @@ bad(
             "double precision",
         ),
         (
+            lambda: Steps(1e-30)(torch.ones(1)),
+            SENSELESS,
+            "Steps(dt=1e-30)",
+            "no room in torch.float32",
+            "double precision",
+        ),
+        (
+            lambda: Decay(1e30)(torch.ones(1)),
+            SENSELESS,
+            "Decay(dt=1e+30)",
+            "no room in torch.float32",
+            "double precision",
+        ),
+        (
+            lambda: BoundedSigmoid(1e30, 3e38, "log")(torch.zeros(1)),
+            SENSELESS,
+            "upper=3e+38",
+            "no room in torch.float32",
+            "double precision",
+        ),
+        (
             lambda: Softplus(lower=3.33e38, scale=1.0)(torch.zeros(1)),
             SENSELESS,
             "Softplus(lower=3.33e+38",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from neuroparam import BoundedSigmoid, Parametrization, Rate, Softplus, errors
+from neuroparam.units import Above
 from tests.support.inside import bounds_of
 from tests.support.modules import Doubled
 
@@ -55,6 +56,7 @@ def test_constants_travel_and_must_agree() -> None:
 def test_the_bounds_of_a_chain_are_those_of_its_last_map_for_what_comes_before() -> None:
     assert bounds_of([]) == (-math.inf, math.inf)
     assert bounds_of([BoundedSigmoid(0.01, 0.1), Rate()]) == pytest.approx((10.0, 100.0))
+    assert bounds_of([BoundedSigmoid(1, 2), Above(0.5)]) == (1.5, 2.5)
     assert bounds_of([BoundedSigmoid(1, 2), Doubled()]) == (-math.inf, math.inf)
     assert bounds_of([Doubled(), Softplus(lower=0.5)]) == (0.5, math.inf)
 

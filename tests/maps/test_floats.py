@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.support.inside import floats
 
@@ -16,12 +18,67 @@ BOUNDS = (1.0, 0.75, 100.0, -1.0, -0.75, 2.0**-3, -64.0)
 @every_dtype
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_the_next_float_is_the_one_that_torch_knows(bound: float, dtype: torch.dtype) -> None:
-    at = torch.tensor(bound, dtype=dtype)
-    assert at.item() == bound
-    above = torch.nextafter(at, torch.tensor(math.inf, dtype=dtype))
-    below = torch.nextafter(at, torch.tensor(-math.inf, dtype=dtype))
-    assert floats.just_above(bound, dtype) == above.item()
-    assert floats.just_below(bound, dtype) == below.item()
+    above, below = _neighbours(bound, dtype)
+    assert below < bound < above
+    assert floats.just_above(bound, dtype) == above
+    assert floats.just_below(bound, dtype) == below
+
+
+@every_dtype
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_next_float_of_a_power_of_two_is_the_one_that_torch_knows(
+    sign: int, dtype: torch.dtype
+) -> None:
+    """Away from zero the floats there lie half as dense as towards zero."""
+    numbers = torch.finfo(dtype)
+    least = math.frexp(numbers.tiny / numbers.eps)[1]  # where the spacing is a normal float
+    for exponent in range(least, math.frexp(numbers.max)[1]):
+        bound = math.ldexp(sign, exponent)
+        above, below = _neighbours(bound, dtype)
+        assert floats.just_above(bound, dtype) == above
+        assert floats.just_below(bound, dtype) == below
+
+
+@every_dtype
+@given(bound=st.floats(-100.0, 100.0).filter(lambda number: abs(number) > 0.5))
+@example(bound=0.9999999999)
+@example(bound=-0.9999999999)
+@example(bound=0.999)
+@example(bound=1.0000000001)
+@example(bound=2.0 + 2.0**-7)
+def test_a_bound_between_two_floats_counts_as_the_nearer_one(
+    bound: float, dtype: torch.dtype
+) -> None:
+    above, below = _neighbours(bound, dtype)
+    assert floats.just_above(bound, dtype) == above
+    assert floats.just_below(bound, dtype) == below
+
+
+def _neighbours(bound: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The floats above and below a bound as a dtype rounds it, from torch."""
+    at, infinity = torch.tensor([bound, math.inf], dtype=dtype)
+    return torch.nextafter(at, infinity).item(), torch.nextafter(at, -infinity).item()
+
+
+@every_dtype
+@given(ratio=st.floats(-4.0, 4.0))
+@example(ratio=1.0)
+@example(ratio=-1.0)
+@example(ratio=0.5)
+@example(ratio=-0.5)
+def test_among_the_smallest_floats_the_next_one_is_on_its_side_and_near(
+    ratio: float, dtype: torch.dtype
+) -> None:
+    tiny = torch.finfo(dtype).tiny
+    bound = ratio * tiny
+    above, below = floats.just_above(bound, dtype), floats.just_below(bound, dtype)
+    assert 0.0 < above - bound <= 2 * tiny
+    assert 0.0 < bound - below <= 2 * tiny
+    for each in (above, below):  # Many devices take a subnormal number for 0.
+        assert each == 0 or abs(each) >= tiny
+    if abs(ratio) < 1:
+        assert floats.just_above(bound, dtype) == tiny
+        assert floats.just_below(bound, dtype) == -tiny
 
 
 @every_dtype

@@ -218,6 +218,41 @@ def test_no_gap_where_two_branches_meet(spacing: str, dtype: torch.dtype, upper:
         assert (value.diff() >= -4 * units_in_last_place(value[1:])).all()
 
 
+@pytest.mark.parametrize("dtype", [*FULL, *HALF], ids=str)
+@pytest.mark.parametrize("bounds", [(1.0, 100.0), (0.5, 2.0), (0.125, 0.375), (0.3, 1.2)])
+@pytest.mark.parametrize("side", [1, -1], ids=["lower", "upper"])
+def test_at_a_seam_of_the_log_spacing_all_is_that_of_the_formula(
+    side: int, bounds: tuple[float, float], dtype: torch.dtype
+) -> None:
+    """Up to half a unit of log(value) from a bound, another formula computes the value."""
+    parametrization = BoundedSigmoid(*bounds, spacing="log")
+    lowest, highest = parametrization.limits(dtype)
+    extent, eps = math.log(highest / lowest), torch.finfo(dtype).eps
+    seam = -side * math.log(2 * extent - 1)
+    raw = seam + torch.arange(-2000, 2001, dtype=torch.float64) * min(eps, 1e-4)
+    raw = raw.to(dtype).unique().requires_grad_()
+    value = parametrization(raw)
+    (gradient,) = torch.autograd.grad(value.sum(), raw)
+    exact_raw = raw.detach().double().requires_grad_()
+    exact = lowest * torch.exp(extent * torch.sigmoid(exact_raw))
+    (slope,) = torch.autograd.grad(exact.sum(), exact_raw)
+    torch.testing.assert_close(value.double(), exact, rtol=16 * eps, atol=0.0)
+    torch.testing.assert_close(gradient.double(), slope, rtol=16 * eps, atol=0.0)
+    assert (value.diff() >= 0).all()
+    back = parametrization.right_inverse(value.detach())
+    torch.testing.assert_close(back, raw.detach(), rtol=16 * eps, atol=16 * eps)
+
+
+def test_between_log_bounds_far_apart_every_gradient_is_finite() -> None:
+    parametrization = BoundedSigmoid(1e-30, 1e30, spacing="log")
+    raw = torch.linspace(-100, 100, 2001, requires_grad=True)
+    value = parametrization(raw)
+    assert inside(parametrization, value.detach())
+    assert (value.diff() >= 0).all()
+    (gradient,) = torch.autograd.grad(value.sum(), raw)
+    assert gradient.isfinite().all()
+
+
 # ------------------------------------------------------------------ raw = 0, slopes, domain
 
 
@@ -240,6 +275,12 @@ def test_slope_at_zero_is_positive(parametrization: Parametrization, dtype: torc
     raw = torch.zeros(1, dtype=dtype, requires_grad=True)
     (gradient,) = torch.autograd.grad(parametrization(raw).sum(), raw)
     assert gradient > 0
+
+
+def test_softplus_has_a_slope_at_every_raw_value_where_two_formulas_meet() -> None:
+    raw = torch.tensor([39.0, 40.0, 41.0], requires_grad=True)  # they meet at 40
+    (gradient,) = torch.autograd.grad(Softplus(scale=2.0)(raw).sum(), raw)
+    assert gradient.tolist() == [2.0, 2.0, 2.0]
 
 
 def test_exp_reference_is_bit_exact() -> None:
@@ -268,6 +309,13 @@ def test_any_shape(build, shape: tuple[int, ...]) -> None:
 
 
 @every_map
+def test_the_inverse_keeps_no_history(build) -> None:
+    value = build()(torch.zeros(2, requires_grad=True))
+    assert value.requires_grad
+    assert not build().right_inverse(value).requires_grad
+
+
+@every_map
 def test_domain_is_what_is_accepted(build) -> None:
     parametrization = build()
     lower = getattr(parametrization, "lower", 0.0)
@@ -288,6 +336,54 @@ def test_domain_is_what_is_accepted(build) -> None:
 def test_error_says_how_many_were_outside_and_their_span() -> None:
     with pytest.raises(OutOfDomainError, match=r"2 of 4 values .* span -3 to 0\."):
         ExpScaledLog(reference=1.0).right_inverse(torch.tensor([1.0, -3.0, 2.0, 0.0]))
+
+
+@pytest.mark.parametrize("dtype", [*FULL, *HALF], ids=str)
+@given(reference=st.floats(-9, 9), scale=st.floats(-7, 10))
+@example(reference=0.0, scale=0.0)
+@example(reference=9.0, scale=10.0)
+@example(reference=-9.0, scale=10.0)
+def test_exp_reaches_the_documented_limits_and_no_further(
+    dtype: torch.dtype, reference: float, scale: float
+) -> None:
+    most = 2.0 ** {torch.float64: 510, torch.float16: 14}.get(dtype, 62)
+    numbers = torch.finfo(dtype)
+    parametrization = ExpScaledLog(2.0**scale, 2.0**reference)
+    # The slope, which is scale * value, is a number of the dtype too.
+    top = min(most, numbers.max / max(1.0, parametrization.scale))
+    if parametrization.reference >= top:
+        with pytest.raises(ParametrizationError, match=r"leave no room in torch\.float16"):
+            parametrization.limits(dtype)
+        return
+    raw = torch.tensor([-numbers.max, numbers.max], dtype=dtype, requires_grad=True)
+    value = parametrization(raw)
+    (gradient,) = torch.autograd.grad(value.sum(), raw)
+    assert gradient.tolist() == [0.0, 0.0]
+    low, high = value.double().tolist()
+    assert 1 / most <= low <= 1.01 / most
+    assert 0.99 * top <= high <= top
+    assert not parametrization.outside(value.detach()).any()
+    # What lies within has its gradient.
+    within = torch.tensor([1.25 * low, 0.75 * high], dtype=dtype)
+    raw = parametrization.right_inverse(within).requires_grad_()
+    value = parametrization(raw)
+    (gradient,) = torch.autograd.grad(value.double().sum(), raw)
+    slope = parametrization.scale * value.detach().double()
+    torch.testing.assert_close(
+        gradient.double(), slope, rtol=2 * numbers.eps, atol=numbers.tiny * numbers.eps
+    )
+
+
+def test_exp_refuses_values_whose_raw_is_beyond_the_dtype() -> None:
+    parametrization = ExpScaledLog(scale=1e-4, reference=1.0)
+    for number in (-3.2, 3.2):
+        value = torch.tensor(math.exp(number), dtype=torch.float16)
+        raw = parametrization.right_inverse(value)
+        assert raw.item() == pytest.approx(1e4 * number, rel=1e-3)
+        assert parametrization(raw).item() == pytest.approx(value.item(), rel=1e-2)
+    for number in (-7.0, 7.0):  # Raw would be 70,000, and float16 ends at 65,504.
+        with pytest.raises(OutOfDomainError):
+            parametrization.right_inverse(torch.tensor(math.exp(number), dtype=torch.float16))
 
 
 # -------------------------------------------------------------------------- fitted constants
@@ -405,6 +501,22 @@ def test_half_precision_is_computed_in_float32(
     allowed = torch.finfo(dtype).eps * (exact.abs() + abs(parametrization.limits(dtype).lowest))
     assert value.dtype == dtype
     assert ((value.double() - exact).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize("dtype", [*FULL, *HALF], ids=str)
+@pytest.mark.parametrize("bound", [0.999, 0.9999999999, -1.0000000001, 1.001])
+def test_a_bound_that_a_dtype_rounds_keeps_the_contract(bound: float, dtype: torch.dtype) -> None:
+    for parametrization in (
+        Softplus(lower=bound, scale=1.0),
+        BoundedSigmoid(bound, 10.0),
+        BoundedSigmoid(-10.0, bound),
+        BoundedSigmoid(abs(bound), 10.0, spacing="log"),
+    ):
+        value = parametrization(torch.tensor([-1e4, 0.0, 1e4], dtype=dtype))
+        assert inside(parametrization, value)
+        raw = parametrization.right_inverse(value)
+        allowed = 8 * torch.finfo(dtype).eps
+        torch.testing.assert_close(parametrization(raw), value, rtol=allowed, atol=allowed)
 
 
 # ----------------------------------------------------------------------------- bad constants

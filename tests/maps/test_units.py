@@ -50,6 +50,7 @@ CHAINS = {
         (Steps(1e-3), 0.02, 20.0),
         (Bitshift(1e-3), -1e-3 / math.log(1 - 2.0**-4), 4.0),
         (Above(1e-3), 0.02, 0.021),
+        (Above(0.0), 0.02, 0.02),
     ],
     ids=repr,
 )
@@ -84,6 +85,21 @@ def test_every_time_constant_gives_a_value_inside(make, dtype, dt: float, data) 
     assert not unit.outside(value.detach())
     (gradient,) = torch.autograd.grad(value, tau)
     assert gradient.isfinite()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_value_that_rounding_moves_to_a_bound_has_the_gradient_of_the_formula(dtype) -> None:
+    """Training could not leave the bound otherwise."""
+    eps = torch.finfo(dtype).eps
+    for unit, number, bound, slope in (
+        (Decay(eps / 16), 0.25, "highest", eps),
+        (Above(1.0), eps / 8, "lowest", 1.0),
+    ):
+        tau = torch.tensor(number, dtype=dtype, requires_grad=True)
+        value = unit(tau)
+        assert value.item() == getattr(unit.limits(dtype), bound)
+        (gradient,) = torch.autograd.grad(value, tau)
+        assert gradient.item() == pytest.approx(slope, rel=eps)
 
 
 def test_the_gradient_of_a_rate_is_finite_where_float16_cannot_hold_its_square() -> None:

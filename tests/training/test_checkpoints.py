@@ -179,6 +179,28 @@ def test_modules_with_loading_code_of_their_own_judge_for_themselves() -> None:
     assert not module.load_state_dict(state).missing_keys
 
 
+@pytest.mark.parametrize("name", ["parameter, in a network", "buffer, in a network"])
+@pytest.mark.parametrize("assign", [False, True])
+def test_of_shape_1_a_raw_entry_fits_a_single_value_as_in_torch(name: str, assign: bool) -> None:
+    build_, path = STORAGES[name]
+    trained, fresh = (make_trainable(build_(), path, init) for init in (7.0, 5.0))
+    state = trained.state_dict()
+    for key in state:
+        if key.endswith("tau.original"):
+            state[key] = state[key].reshape(1)
+    fresh.load_state_dict(state, assign=assign)
+    assert neuron_parameters(fresh)[0].shape == ()
+    assert_same_values(fresh, trained)
+
+
+@pytest.mark.parametrize("name", ["parameter, in a network", "buffer, in a network"])
+def test_of_shape_1_a_plain_entry_does_not_fit_a_single_value(name: str) -> None:
+    build_, path = STORAGES[name]
+    state = build_().state_dict()
+    state[path] = state[path].reshape(1)
+    _refused(make_trainable(build_(), path), state, r"its shape is \(\), and stays so")
+
+
 def test_not_strict_loads_what_is_there() -> None:
     trained, fresh = build(7.0), build(2.0)
     state = {key: v for key, v in trained.state_dict().items() if "gain" not in key}

@@ -279,8 +279,7 @@ def test_accumulated_gradients() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    with pytest.warns(errors.NoGradientWarning, match=r"0\.tau"):
-        step()  # Its third forward says it already.
+    step()
     step()
     with pytest.raises(errors.NoGradientError, match=r"0\.tau"):
         step()
@@ -596,7 +595,7 @@ def test_a_gradient_that_comes_as_none_raises_at_the_next_forward() -> None:
         net(X)
 
 
-@pytest.mark.parametrize(("use", "backward_passes"), [("cast", 3), ("copied", 10)])
+@pytest.mark.parametrize(("use", "backward_passes"), [("cast", 10), ("copied", 10)])
 def test_a_hand_written_update_is_warned_about_once(use: str, backward_passes: int) -> None:
     net = make_trainable(Cell(use), "tau")
     with warnings.catch_warnings(record=True) as seen:

@@ -51,6 +51,7 @@ bad(
         (nn.Parameter(-torch.ones(3)), DOMAIN, "'0.p.tau'", "3 of 3", "Give values inside"),
         (torch.ones(4), ASSIGNED, TO, "shape (4,)", SHAPED),
         (torch.ones(()), ASSIGNED, TO, "shape ()", SHAPED),
+        (torch.ones(1), ASSIGNED, TO, "shape (1,)", SHAPED),
         (torch.ones(1, 3), ASSIGNED, TO, "shape (1, 3)", SHAPED),
         (torch.ones(3).double(), ASSIGNED, TO, "float64", "torch.float32; convert with .to"),
         (torch.ones(3, dtype=torch.int64), ASSIGNED, TO, "int64", "convert with .to(...)"),
@@ -72,6 +73,17 @@ bad(
         (Uniform(1.0, 2.0), ASSIGNED, TO, "got Uniform(", A_NUMBER),
         (ExpScaledLog(), ASSIGNED, TO, "got ExpScaledLog(", A_NUMBER),
         (nn.Buffer(torch.ones(2)), ASSIGNED, TO, "shape (2,)", SHAPED),
+    ],
+)
+bad(
+    "assignments to a single value",
+    lambda: make_trainable(pair(), "tau"),
+    assign,
+    [
+        (torch.ones(1), ASSIGNED, TO, "shape (1,)", "its shape is (), and stays so"),
+        (nn.Parameter(torch.ones(1)), ASSIGNED, TO, "shape (1,)", "its shape is (), and stays so"),
+        (torch.ones(1, 1), ASSIGNED, TO, "shape (1, 1)", "its shape is (), and stays so"),
+        (np.ones(1), ASSIGNED, TO, "got array([1.])", A_NUMBER),
     ],
 )
 for build, path, store in (

@@ -51,10 +51,11 @@ def test_in_every_gradient_mode(mode) -> None:
     assert neuron_parameters(module)[0].grad is not None
 
 
-def test_a_first_read_under_no_grad_inside_a_forward() -> None:
+@pytest.mark.parametrize(("mode", "times"), [(torch.no_grad, 1), (torch.inference_mode, 2)])
+def test_a_first_read_without_gradients_inside_a_forward(mode, times: int) -> None:
     class Peeks(FromRecord):
         def forward(self, x: Tensor) -> Tensor:
-            with torch.no_grad():
+            with mode():
                 torch.zeros_like(self.p.tau)
             return super().forward(x)
 
@@ -63,8 +64,33 @@ def test_a_first_read_under_no_grad_inside_a_forward() -> None:
     def train() -> None:
         module(INPUT).sum().backward()
 
-    assert evaluations(train) == 1
+    assert evaluations(train) == times
     assert neuron_parameters(module)[0].grad is not None
+
+
+def test_a_module_built_in_inference_mode_is_evaluated_once_per_forward() -> None:
+    with torch.inference_mode():
+        module = build()
+        assert all(raw.is_inference() for raw in neuron_parameters(module))
+        assert evaluations(lambda: module(INPUT)) == 2
+    with torch.no_grad():
+        assert evaluations(lambda: module(INPUT)) == 2
+    assert evaluations(lambda: module(INPUT).sum().backward()) == 2
+    assert neuron_parameters(module)[0].grad is not None
+
+
+def test_a_pre_hook_that_was_there_before_reads_the_value_of_the_forward() -> None:
+    class Reads(FromRecord):
+        def forward(self, x: Tensor) -> Tensor:
+            self.read = self.p.tau
+            return super().forward(x)
+
+    seen: list[Tensor] = []
+    module = nn.Sequential(nn.Identity(), Reads(Pair()))
+    module.register_forward_pre_hook(lambda m, x: seen.extend([m[1].p.tau, m[1].p.tau]))
+    make_trainable(module, {"tau": Counting()})
+    assert evaluations(lambda: module(INPUT)) == 1
+    assert seen[0] is seen[1] is module[1].read
 
 
 def test_gradients_enabled_only_inside_a_forward() -> None:
@@ -241,6 +267,33 @@ def test_cached_first_read_under_no_grad_or_inference_mode() -> None:
                 cell(INPUT)
             cell(INPUT.clone().requires_grad_()).sum().backward()
         assert neuron_parameters(cell)[0].grad is not None
+
+
+def test_cached_does_not_let_a_value_of_inference_mode_out_of_it() -> None:
+    cell = make_trainable(Cell(), "rate")
+    neuron_parameters(cell)[0].requires_grad_(False)
+    x = INPUT.clone().requires_grad_()
+    with cached():
+        with torch.inference_mode():
+            assert cell.rate.is_inference()
+        with torch.no_grad():
+            assert not cell.rate.is_inference()
+    with cached():
+        with torch.inference_mode():
+            cell(x)
+        cell(x).sum().backward()
+    assert x.grad is not None
+
+
+def test_cached_sees_changes_in_a_module_built_in_inference_mode() -> None:
+    with torch.inference_mode():
+        cell = make_trainable(Cell(), "rate")
+        with cached():
+            assert cell.rate.item() == 0.5
+            cell.rate = 0.7
+            assert cell.rate.item() == pytest.approx(0.7)
+            neuron_parameters(cell)[0].add_(1.0)
+            assert cell.rate.item() == pytest.approx(0.7 * torch.e)
 
 
 def test_cached_survives_several_backwards() -> None:

@@ -47,6 +47,23 @@ def test_assigning_keeps_the_raw_parameter() -> None:
     torch.testing.assert_close(parameter.raw_of(torch.ones(3)), torch.zeros(3))
 
 
+def test_a_raw_tensor_that_changes_between_forward_and_backward_is_refused_as_by_torch() -> None:
+    """The gradient would be the one of another value."""
+    plain = torch.ones(3, requires_grad=True)
+    parameter = NeuronParameter([Softplus()], torch.ones(3), "tau")
+    for raw, value in (
+        (plain, torch.nn.functional.softplus(plain)),
+        (parameter.raw, parameter()),
+    ):
+        with torch.no_grad():
+            raw.add_(1.0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.sum().backward()
+        assert raw.grad is None
+    parameter().sum().backward()
+    assert parameter.raw.grad is not None
+
+
 def test_a_checkpoint_may_have_another_precision() -> None:
     parameter = NeuronParameter([ExpScaledLog(reference=1.0)], torch.ones(3), "tau")
     entry = torch.full((3,), math.e, dtype=torch.float64)
