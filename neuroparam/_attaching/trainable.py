@@ -15,6 +15,7 @@ from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name
 from neuroparam._attaching.request import Names, requests
 from neuroparam._attaching.resolve import attached_places
+from neuroparam._attaching.states import detach_states
 from neuroparam._ground.errors import UnsupportedModuleError, placed
 from neuroparam._training.forward import stop_watching, watch_forward
 from neuroparam._training.optimizers import refuse_not_finite
@@ -116,8 +117,10 @@ def make_trainable(
         built.append((request.place, parameter))
     # Everything that can be refused has been refused. From here on the module changes.
     values = [parameter for _, parameter in built]
-    undo = Undo(module, values, [p.value for p, _ in built if p.kind is Kind.PARAMETER])
+    plain = [place.value for place, _ in built if isinstance(place.value, nn.Parameter)]
+    undo = Undo(module, values, plain)
     try:
+        detach_states(module, plain)
         for place, parameter in built:
             attach(place, parameter)
         watch_forward(module)

@@ -25,7 +25,14 @@ from neuroparam._value.parameter import NeuronParameter, alive
 from neuroparam._value.records import Record
 from neuroparam._value.running import PROVEN, has_forward, running
 
-__all__ = ["add_parameter", "classes", "parametrizations_of", "remove_parameter", "watch"]
+__all__ = [
+    "add_parameter",
+    "classes",
+    "parametrizations_of",
+    "remove_parameter",
+    "watch",
+    "without_history",
+]
 
 
 def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
@@ -240,7 +247,7 @@ class _Members:
         if make in (copyreg.__newobj__, object.__new__):  # type: ignore[attr-defined]
             make, args = _new, (plain_class(self), type(self)._neuroparam_names)
         # torch neither copies tensors with a history nor sends them to other processes.
-        return make, args, *map(_without_history, rest)
+        return make, args, *map(without_history, rest)
 
 
 def _copied_graph(module: fx.GraphModule, memo: dict[int, Any]) -> fx.GraphModule:
@@ -248,18 +255,18 @@ def _copied_graph(module: fx.GraphModule, memo: dict[int, Any]) -> fx.GraphModul
     plain = plain_class(module)
     made: Any = plain.__new__(plain)
     memo[id(module)] = made
-    made.__setstate__(copy.deepcopy(_without_history(module.__dict__), memo))
+    made.__setstate__(copy.deepcopy(without_history(module.__dict__), memo))
     made.graph = made._graph  # This writes the code.
     _inject(made)
     return made  # type: ignore[no-any-return]
 
 
-def _without_history(value: Any) -> Any:
+def without_history(value: Any) -> Any:
     """A module's state with tensors detached; the same object where nothing has a history."""
     if isinstance(value, Tensor):
         return value if value.grad_fn is None else value.detach()
     if isinstance(value, dict):
-        detached = {key: _without_history(item) for key, item in value.items()}
+        detached = {key: without_history(item) for key, item in value.items()}
         if all(detached[key] is item for key, item in value.items()):
             return value
         changed = copy.copy(value)
@@ -267,7 +274,7 @@ def _without_history(value: Any) -> Any:
         return changed
     # The stand-in of a NamedTuple says that it is one, and is a module.
     if isinstance(value, (list, tuple)) and not isinstance(value, nn.Module):
-        items = [_without_history(item) for item in value]
+        items = [without_history(item) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return value._make(items) if hasattr(value, "_make") else type(value)(items)
