@@ -261,6 +261,16 @@ def _copied_graph(module: fx.GraphModule, memo: dict[int, Any]) -> fx.GraphModul
     return made  # type: ignore[no-any-return]
 
 
+def _recompile(self: Any) -> Any:
+    # torch.fx writes the code of a graph into the class, and its caller asks the class above.
+    kind = type(self)
+    self.__class__ = plain_class(self)
+    try:
+        return self.recompile()
+    finally:
+        self.__class__ = kind
+
+
 def without_history(value: Any) -> Any:
     """A module's state with tensors detached; the same object where nothing has a history."""
     if isinstance(value, Tensor):
@@ -304,6 +314,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "parametrizations": property(_parametrizations),
         **methods,
         **({"forward": running(plain, _values_of)} if has_forward(plain) else {}),
+        **({"recompile": _recompile} if issubclass(plain, fx.GraphModule) else {}),
         **(adapted.body() if adapted else {}),
         **{name: wrapped(_value_property(name)) for name in names},
     }

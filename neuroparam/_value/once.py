@@ -290,6 +290,8 @@ def _evaluate_directly(parameter: Evaluated) -> Tensor:
     if parameter in active.direct:
         _warn_if_written(parameter)
     value = parameter()
+    if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
+        return value
     if not (current_level() or 0) and (value.device.type == "cpu" or parameter.evidence.is_due()):
         copy = copy_of(value)
         if copy is not None:
