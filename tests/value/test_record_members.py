@@ -237,7 +237,6 @@ MEMBERS = {
     "property": lambda p: p.leak,
     "cached property": lambda p: p.decay,
     "method with super": lambda p: p.scaled_leak(),
-    "operator": lambda p: p @ 2.0,
 }
 
 
