@@ -120,6 +120,10 @@ def pickles(network: nn.Module) -> bool:
     return True
 
 
+# What is drawn may reach beyond the range to which a library clamps a value, which is said.
+pytestmark = pytest.mark.filterwarnings("ignore::neuroparam.errors.MisuseWarning")
+
+
 class Life(RuleBasedStateMachine):
     """A network, and beside it the numbers that it must have."""
 

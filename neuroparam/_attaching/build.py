@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
-from neuroparam._attaching.initial import initial_tensor
+from neuroparam._attaching.initial import Initial, initial_tensor
 from neuroparam._attaching.request import Request
 from neuroparam._catalogue.entries import Trains
 from neuroparam._catalogue.quantities import Quantity
@@ -53,6 +55,7 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
         time_step(place.neuron, dt)  # A dt that contradicts the module's is refused everywhere.
     maps, unit = _maps_for(request)
     if unit is None:
+        maps = _fitted_beforehand(maps, request.init, present)
         value = initial_tensor(request.init, request.shape, present, _domain(maps))
         parameter = NeuronParameter(maps, value, place.path)
     else:
@@ -60,6 +63,10 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
         start = present.double()
         if request.init is None:
             start = _in_seconds(start, unit)
+        elif not bool(unit.outside(start).any()):
+            maps = _fitted_beforehand(
+                maps, request.init, unit.right_inverse(start).to(present.dtype)
+            )
         value = initial_tensor(request.init, request.shape, start, _domain(maps))
         stored = _as_stored(value, unit, present.dtype)
         parameter = NeuronParameter([*maps, unit], stored, place.path).to(present.dtype)
@@ -125,6 +132,33 @@ def _copied(recipe: Sequence[nn.Module]) -> list[nn.Module]:
         if isinstance(each, TimeConstantMap):
             _refuse_below_zero(maps[:index], f"what {each!r} takes")
     return maps
+
+
+def _fitted_beforehand(maps: list[nn.Module], init: Initial, present: Tensor) -> list[nn.Module]:
+    """The maps, with constants that do not depend on how a random initial value is drawn.
+
+    Each network that the same code builds has the same constants then, so that raw tensors may
+    be copied from one to another: by target networks, evolution strategies and broadcasts. They
+    are fitted to the mean of a distribution, or else to the present value, as far as these are
+    in the domain.
+    """
+    if not isinstance(init, Distribution) and not callable(init):
+        return maps
+    given: Any = init
+    # A map may be the user's code, and may raise anything; it does so again when it is built.
+    with contextlib.suppress(Exception):
+        return _fitted(maps, given.mean.to(present))
+    with contextlib.suppress(Exception):
+        return _fitted(maps, present)
+    return maps
+
+
+def _fitted(maps: list[nn.Module], value: Tensor) -> list[nn.Module]:
+    """Copies of the maps, fitted to a value as if it were the initial one."""
+    fitted: Any = copy.deepcopy(maps)
+    for each in reversed(fitted):
+        value = each.right_inverse(value)
+    return list(fitted)
 
 
 def _refuse_below_zero(maps: Sequence[nn.Module], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -162,7 +163,7 @@ def _check_support(distribution: Distribution, domain: constraints.Constraint | 
         (getattr(domain, "lower_bound", None), -1.0),
         (getattr(domain, "upper_bound", None), 1.0),
     ):
-        if bound is None or support is None:
+        if bound is None or math.isinf(bound) or support is None:
             continue
         own = distribution.batch_shape + distribution.event_shape
         probe = torch.full(own, bound + outwards * (1e-5 * abs(bound) or 1e-30))

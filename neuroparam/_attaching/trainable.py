@@ -17,6 +17,7 @@ from neuroparam._attaching.request import Names, requests
 from neuroparam._attaching.resolve import attached_places
 from neuroparam._attaching.states import detach_states
 from neuroparam._ground.errors import UnsupportedModuleError, placed
+from neuroparam._training.checkpoints import stop_watching_loads, watch_loads
 from neuroparam._training.forward import stop_watching, watch_forward
 from neuroparam._training.optimizers import refuse_not_finite
 from neuroparam._training.processes import refuse_sharded, refuse_wrapped
@@ -57,7 +58,9 @@ def make_trainable(
         init: the initial value, in the unit in which the module stores it, or in seconds where
             the name is a time constant's `Quantity`: None (the present value), a number, a
             tensor or array, a `torch.distributions.Distribution`, or a callable
-            `shape -> values`; or a mapping name -> one of these.
+            `shape -> values`; or a mapping name -> one of these. Constants that are left open are
+            fitted to it; for a distribution to its mean, and for a callable to the present value,
+            so that the same code gives the same constants.
         shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
             or a mapping name -> shape, whose names may also be finer than those in `names`
             (`{"hidden.*": (100,), "out.*": (10,)}`); the most specific one counts. None keeps
@@ -124,6 +127,7 @@ def make_trainable(
         for place, parameter in built:
             attach(place, parameter)
         watch_forward(module)
+        watch_loads(module)
     except BaseException:
         undo()
         raise
@@ -185,6 +189,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
             detach(place)
         rebuild_records(module)
         stop_watching(module)
+        stop_watching_loads(module)
     except BaseException:
         undo()
         raise

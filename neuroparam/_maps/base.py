@@ -16,6 +16,8 @@ from neuroparam._ground.errors import (
 )
 from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real
+from neuroparam._ground.torch_state import is_compiling, transform_level
+from neuroparam._maps.constants import agree, as_number, read, stands_for, written
 from neuroparam._maps.floats import just_above, just_below
 
 __all__ = ["Limits", "OpenInterval", "Parametrization", "bounds_of", "finite_constant"]
@@ -142,42 +144,159 @@ class Parametrization(nn.Module):
         if bool(wrong.any()):
             raise OutOfDomainError(value, wrong, self.domain_in_words())
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The constants as plain numbers, safe to load with `weights_only=True`."""
-        return {
-            "parametrization": type(self).__name__,
-            **{name: getattr(self, name) for name in self.constant_names},
-        }
+    def get_extra_state(self) -> Tensor:
+        """The constants as one small tensor, in double precision and on the CPU.
 
-    def check_extra_state(self, state: dict[str, Any]) -> None:
-        """Raises unless a checkpoint's constants are those of this map, or can be adopted.
+        It is the same tensor each time. What is written into it in place, as code does that
+        copies or averages the tensors of two state dicts, is seen by `follow`.
 
         Raises:
-            CheckpointError: another parametrization, or other constants.
+            ParametrizationError: a constant is no number, no word and not None.
         """
-        mine = self.get_extra_state()
-        differing = sorted(
-            name for name in mine.keys() | state.keys() if not self._agrees(name, mine, state)
-        )
-        if differing:
-            raise CheckpointError(
-                f"the checkpoint was written with "
-                f"{', '.join(f'{name}={state.get(name)!r}' for name in differing)}, this module "
-                f"has {', '.join(f'{name}={mine.get(name)!r}' for name in differing)}. The same "
-                f"raw values would mean other values: attach with the checkpoint's constants."
-            )
+        self.follow()
+        self._show()
+        return self.__dict__["_shown"][0]  # type: ignore[no-any-return]
 
-    def _agrees(self, name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
-        """Whether one constant of a checkpoint is the module's, or can become it."""
-        return bool(mine.get(name) == theirs.get(name))
+    def _show(self) -> None:
+        """Keeps the present constants as the tensor of `get_extra_state`."""
+        numbers = [self._number(name) for name in self.constant_names]
+        tensor = written(_kind_of(self), numbers)
+        shown, version = self.__dict__.get("_shown", (None, 0))
+        if shown is not None:
+            if shown._version == version and torch.allclose(shown, tensor, 0, 0, equal_nan=True):
+                return
+            with torch.no_grad():
+                tensor = shown.copy_(tensor)
+        self.__dict__["_shown"] = tensor, tensor._version
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Checks, and where they are fitted adopts, the constants of a checkpoint.
+    def follow(self) -> bool:
+        """Takes over what has been written into the tensor of `get_extra_state`, if anything.
 
         Raises:
             CheckpointError: as `check_extra_state`.
         """
-        self.check_extra_state(state)
+        tensor, version = self.__dict__.get("_shown", (None, 0))
+        if tensor is None or tensor._version == version:
+            return False
+        try:
+            self.adopt_extra_state(tensor)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"what was written in place into its state dict does not fit: {error}"
+            ) from None
+        return True
+
+    def _number(self, name: str) -> float:
+        """One constant as it is written."""
+        constant = getattr(self, name)
+        number = as_number(constant)
+        if number is None:
+            raise ParametrizationError(
+                f"{type(self).__name__}.{name} is {describe(constant)}, which a state dict cannot "
+                f"keep as a constant. Only numbers, words and None can be in constant_names."
+            )
+        return number
+
+    def check_extra_state(self, state: object, dtype: torch.dtype) -> None:
+        """Raises unless a checkpoint's constants are those of this map, or can be adopted.
+
+        Args:
+            state: what the checkpoint holds for this map: the tensor of `get_extra_state`, in
+                any precision, or the dict that earlier versions wrote.
+            dtype: of the raw tensor, in which the constants must have room.
+
+        Raises:
+            CheckpointError: another parametrization, other constants, or none at all.
+        """
+        self._constants_in(self._as_tensor(state))
+
+    def adopt_extra_state(self, state: object) -> None:
+        """Takes over the constants that are fitted; the raw tensor has been loaded with them.
+
+        Raises:
+            CheckpointError: as `check_extra_state`.
+        """
+        self._constants_in(self._as_tensor(state))
+        self._show()
+
+    def set_extra_state(self, state: object) -> None:
+        """Checks the constants of a checkpoint, which are adopted with a raw tensor only.
+
+        Raises:
+            CheckpointError: as `check_extra_state`.
+        """
+        self._constants_in(self._as_tensor(state))
+
+    def _as_tensor(self, state: object) -> Tensor:
+        """What a checkpoint holds for this map, in the present format."""
+        if isinstance(state, Tensor):
+            return state
+        if isinstance(state, dict):
+            mine = {name: getattr(self, name) for name in self.constant_names}
+            theirs = {name: entry for name, entry in state.items() if name != "parametrization"}
+            kind, own = state.get("parametrization"), type(self).__name__
+            if isinstance(kind, str) and kind != own:
+                raise self._another_map(repr(kind))
+            numbers = [as_number(theirs.get(name)) for name in mine]
+            words = all(isinstance(theirs.get(n), str) == isinstance(mine[n], str) for n in mine)
+            if kind == own and theirs.keys() <= mine.keys() and words and None not in numbers:
+                return written(_kind_of(self), [n for n in numbers if n is not None])
+        raise CheckpointError(
+            f"the checkpoint has {describe(state)} for the constants of {self!r}."
+        )
+
+    def _constants_in(self, state: Tensor) -> dict[str, float]:
+        """The constants that a checkpoint holds, if this map can have them.
+
+        Raises:
+            CheckpointError: another parametrization, or other constants.
+        """
+        kind, numbers = read(state, self.constant_names)
+        if not agree(kind, stands_for(_kind_of(self)), state.dtype) or (
+            len(numbers) != len(self.constant_names)
+        ):
+            raise self._another_map(_name_of(kind, state.dtype))
+        theirs = dict(zip(self.constant_names, numbers, strict=True))
+        differing = [name for name in theirs if not self._agrees(name, theirs[name], state.dtype)]
+        if differing:
+            raise self._other_constants({name: theirs[name] for name in differing})
+        return theirs
+
+    def _another_map(self, name: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint was written with parametrization={name}, this module has {self!r}. "
+            f"The same raw values would mean other values: attach with the checkpoint's "
+            f"parametrization."
+        )
+
+    def _agrees(self, name: str, theirs: float, dtype: torch.dtype) -> bool:
+        """Whether one constant of a checkpoint is the module's, or can become it."""
+        return agree(theirs, self._number(name), dtype)
+
+    def _other_constants(self, theirs: dict[str, float]) -> CheckpointError:
+        mine = {name: getattr(self, name) for name in theirs}
+        # A word is not known from its number.
+        words = {n: "another word" if isinstance(mine[n], str) else repr(theirs[n]) for n in mine}
+        return CheckpointError(
+            f"the checkpoint was written with "
+            f"{', '.join(f'{name}={word}' for name, word in words.items())}, this module has "
+            f"{', '.join(f'{name}={constant!r}' for name, constant in mine.items())}. The same "
+            f"raw values would mean other values: attach with the checkpoint's constants, or load "
+            f"fitted ones together with their raw values, by load_state_dict of the module."
+        )
+
+    @property
+    def _extra_state(self) -> Tensor:
+        """The constants, under the name of their key.
+
+        `torch.func.functional_call` sets what a state dict holds as attributes.
+        """
+        return self.get_extra_state()
+
+    @_extra_state.setter
+    def _extra_state(self, state: object) -> None:
+        if not is_compiling() and not transform_level():
+            self.set_extra_state(state)
 
     def extra_repr(self) -> str:
         shown = ((name, getattr(self, name)) for name in self.constant_names)
@@ -185,6 +304,23 @@ class Parametrization(nn.Module):
             f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
             for name, value in shown
         )
+
+
+def _kind_of(each: Parametrization | type[Parametrization]) -> str:
+    """What a class of maps is known by in a checkpoint: its name, and what its constants mean."""
+    cls = each if isinstance(each, type) else type(each)
+    return f"{cls.__name__}({', '.join(each.constant_names)})"
+
+
+def _name_of(kind: float, dtype: torch.dtype) -> str:
+    """The name of the class of map that a checkpoint was written with, where it is known."""
+    known, found = [Parametrization], []
+    while known:
+        each = known.pop()
+        known += each.__subclasses__()
+        if agree(kind, stands_for(_kind_of(each)), dtype):
+            found.append(repr(each.__name__))
+    return found[0] if found else "another class, or one with other constants"
 
 
 def bounds_of(maps: Any) -> tuple[float, float]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuroparam._ground.errors import ParametrizationError
+from neuroparam._ground.errors import CheckpointError, ParametrizationError
 from neuroparam._maps.base import Limits, Parametrization
 from neuroparam._maps.floats import FLOATS, working
 
@@ -103,14 +103,45 @@ class LimitedMap(Parametrization):
         self.refuse_where(self.outside(value), value)
         return self._invert(working(value), self.limits(value.dtype)).to(value.dtype)
 
-    def _agrees(self, name: str, mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    def _agrees(self, name: str, theirs: float, dtype: torch.dtype) -> bool:
         if name in self._fitted:
-            return _is_positive(theirs.get(name))
-        return super()._agrees(name, mine, theirs)
+            return 0.0 < theirs < math.inf
+        return super()._agrees(name, theirs, dtype)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        super().set_extra_state(state)
+    def check_extra_state(self, state: object, dtype: torch.dtype) -> None:
+        trial = copy.copy(self)
+        trial.__dict__.pop("_shown", None)
+        try:
+            trial.adopt_extra_state(state)
+            trial.limits(dtype)
+        except (ArithmeticError, ParametrizationError) as error:
+            raise CheckpointError(f"with the constants of the checkpoint {error}") from error
+
+    def adopt_extra_state(self, state: object) -> None:
+        theirs = self._constants_in(self._as_tensor(state))
         for name in self._fitted:
-            setattr(self, name, state[name])
-        if all(getattr(self, name) is not None for name in self.constant_names):
-            self._prepare()
+            setattr(self, name, theirs[name])
+        self._prepare()
+        self._show()
+
+    def set_extra_state(self, state: object) -> None:
+        """Adopts the constants of a checkpoint where none are fitted yet, or checks them.
+
+        Constants that are fitted give raw tensors their meaning. They change only together with
+        one: the trainable value that the map belongs to calls `adopt_extra_state`.
+
+        Raises:
+            CheckpointError: as `check_extra_state`, or other constants than were fitted.
+        """
+        if not self._limits:
+            self.adopt_extra_state(state)
+            return
+        tensor = self._as_tensor(state)
+        theirs = self._constants_in(tensor)
+        differing = {
+            name: theirs[name]
+            for name in self._fitted
+            if not Parametrization._agrees(self, name, theirs[name], tensor.dtype)
+        }
+        if differing:
+            raise self._other_constants(differing)

@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from neuroparam._catalogue.entries import PLAIN_CLASS
-from neuroparam._ground.errors import CheckpointError, InvalidArgumentError
+from neuroparam._ground.errors import CheckpointError
 from neuroparam._ground.messages import listing
-from neuroparam._ground.torch_state import callers
+from neuroparam._ground.torch_state import all_modules, callers
 from neuroparam._value.parameter import NeuronParameter
-from neuroparam._value.place import attached
+from neuroparam._value.place import attached, is_attached
 from neuroparam._value.records import Record
 
-__all__ = ["plain_state_dict", "refuse_unfit"]
+__all__ = ["plain_state_dict", "refuse_unfit", "stop_watching_loads", "watch_loads"]
 
 _EXTRA = "_extra_state"
+_CHECKED = "_neuroparam_checked"
 
 
 def plain_state_dict(module: nn.Module) -> dict[str, Any]:
@@ -99,6 +100,34 @@ def _prefix(path: str, name: str) -> str:
     return f"{path.removesuffix(name)}parametrizations.{name}."
 
 
+def watch_loads(module: nn.Module) -> None:
+    """Checks checkpoints before anything is loaded into a module, or into a part of it.
+
+    The hook is on every module from the one given to those that hold attached values, because
+    `load_state_dict` may be called on any of them.
+    """
+    modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
+    for place in attached(module, every_path=True):
+        names = place.path.split(".")[:-1]
+        for length in range(len(names) + 1):
+            part = modules[".".join(names[:length])]
+            if not any(map(_is_ours, part._load_state_dict_pre_hooks.values())):
+                part.register_load_state_dict_pre_hook(refuse_unfit)
+
+
+def stop_watching_loads(module: nn.Module) -> None:
+    """Undoes `watch_loads` on every part of a module where nothing is attached any more."""
+    for part in all_modules(module):
+        ours = [key for key, hook in part._load_state_dict_pre_hooks.items() if _is_ours(hook)]
+        if ours and not is_attached(part):
+            for key in ours:
+                del part._load_state_dict_pre_hooks[key]
+
+
+def _is_ours(hook: object) -> bool:
+    return getattr(hook, "hook", hook) is refuse_unfit
+
+
 def refuse_unfit(
     module: nn.Module,
     state_dict: Mapping[str, Any],
@@ -108,38 +137,53 @@ def refuse_unfit(
     """Raises before anything is loaded if a checkpoint does not fit.
 
     torch loads what fits and raises at the end, which leaves a mixture of two networks. This is
-    a load_state_dict pre-hook on the module given to `make_trainable`. Modules that have code of
-    their own for loading, such as BatchNorm, judge for themselves.
+    a load_state_dict pre-hook. The first one that runs in a load looks at the whole of it, from
+    the module on which `load_state_dict` was called. Modules that have code of their own for
+    loading, such as BatchNorm, judge for themselves and for what is in them.
 
     Raises:
         CheckpointError: keys missing, unexpected or of another shape; other constants; raw
             values that are not finite, or whose constants are missing.
         OutOfDomainError: a plain module's value outside the domain of its parametrization.
     """
+    # torch tells no hook on which module the load was called, nor whether it is a strict one.
+    code = nn.Module.load_state_dict.__code__
+    load = next((frame.f_locals for frame in callers() if frame.f_code is code), None)
+    if load is None:  # Somebody has called _load_from_state_dict.
+        _refuse_unfit(module, state_dict, prefix, strict=False, assign=False)
+        return
+    whole: Any = load["state_dict"]  # torch's own copy, of this load alone
+    if not hasattr(whole, _CHECKED):
+        setattr(whole, _CHECKED, True)
+        _refuse_unfit(load["self"], whole, "", strict=load["strict"], assign=load["assign"])
+
+
+def _refuse_unfit(
+    module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *, strict: bool, assign: bool
+) -> None:
+    places = list(attached(module, every_path=True))
+    if not places:
+        return
     modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
     expected: dict[str, Tensor | None] = {}
-    leave = {name for name, part in modules.items() if _loads_by_itself(part)}
+    leave: set[str] = set()
     for name, part in modules.items():
-        if name not in leave:
+        if _loads_by_itself(part) or (name and name.rpartition(".")[0] in leave):
+            leave.add(name)
+        else:
             expected |= _own_keys(part, f"{prefix}{name}." if name else prefix)
     replaced: list[str] = []  # Keys that begin so give way to a plain module's value.
-    for place in attached(module, every_path=True):
+    for place in places:
         mine = prefix + _prefix(place.path, place.attribute)
         if f"{mine}original" in state_dict:
-            place.parameter.check_state(state_dict, mine)
+            place.parameter.check_state(state_dict, mine, assign=assign)
         elif prefix + place.path in state_dict:
-            try:
-                place.parameter.raw_of_entry(state_dict[prefix + place.path])
-            except InvalidArgumentError as error:
-                raise CheckpointError(
-                    f"the checkpoint does not fit this {type(module).__name__}, and nothing of "
-                    f"it was loaded: {error}"
-                ) from None
+            place.parameter.raw_of_entry(state_dict[prefix + place.path])
             replaced.append(mine)
             expected[prefix + place.path] = None
     expected = {k: v for k, v in expected.items() if not k.startswith(tuple(replaced))}
     missing = unexpected = []
-    if _strict():
+    if strict:
         missing = [key for key in expected if key not in state_dict]
         unexpected = [
             key
@@ -153,24 +197,10 @@ def refuse_unfit(
         raise CheckpointError(_report(type(module).__name__, missing, unexpected, unlike))
 
 
-def _strict() -> bool:
-    """Whether the load in progress is a strict one.
-
-    torch tells no hook: it loads what fits, and looks at its `strict` only afterwards.
-    """
-    load = nn.Module.load_state_dict.__code__
-    frame = next((frame for frame in callers() if frame.f_code is load), None)
-    return frame is not None and bool(frame.f_locals["strict"])
-
-
 def _loads_by_itself(part: nn.Module) -> bool:
     """Whether a module has code of its own between a checkpoint and its tensors."""
     plain = getattr(type(part), PLAIN_CLASS, type(part))
-    hooks = [
-        hook
-        for hook in part._load_state_dict_pre_hooks.values()
-        if getattr(hook, "hook", hook) is not refuse_unfit
-    ]
+    hooks = [hook for hook in part._load_state_dict_pre_hooks.values() if not _is_ours(hook)]
     return bool(
         hooks
         or part._load_state_dict_post_hooks

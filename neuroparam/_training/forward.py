@@ -11,10 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from neuroparam._ground.torch_state import all_modules, is_compiling, put_first, transform_level
-from neuroparam._training.checkpoints import refuse_unfit
 from neuroparam._training.processes import share_constants, share_constants_again
 from neuroparam._value.once import active, close_interrupted, close_scope, open_scope
 from neuroparam._value.parameter import NeuronParameter
@@ -43,15 +41,10 @@ class _Watched:
         put_first(before, _KEY, _enter)
         after[_KEY] = _leave
         always[_KEY] = True  # The scope is closed also when the forward raises.
-        self.handle: RemovableHandle | None = None
-        if is_given:
-            self.handle = module.register_load_state_dict_pre_hook(refuse_unfit)
 
     def remove(self, module: nn.Module) -> None:
         for hooks in _hooks_of(module):
             hooks.pop(_KEY, None)
-        if self.handle is not None:
-            self.handle.remove()
 
 
 def _hooks_of(module: nn.Module) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:

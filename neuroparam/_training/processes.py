@@ -57,8 +57,8 @@ def refuse_wrapped(module: nn.Module) -> None:
 def share_constants(module: nn.Module) -> None:
     """Makes sure, before the first training step, that all processes have the same constants.
 
-    Where an initial value was drawn at random in each process, the constants that are fitted to
-    it differ, and the same raw tensor means other values in each. When DDP is built, it gives
+    Where each process attaches to another value, the constants that are fitted to it differ, and
+    the same raw tensor means other values in each. When DDP is built, it gives
     all processes the parameters and buffers of the first; here they get its constants too.
     `fully_shard` takes a part of the raw tensor from each process: there the constants must agree.
 
@@ -91,7 +91,11 @@ def share_constants(module: nn.Module) -> None:
     elif _is_sharded(module) and module not in shared:
         # state_dict() would make fully_shard take back the tensors of this forward.
         constants = {
-            a.path: [m.get_extra_state() for m in a.parameter if isinstance(m, Parametrization)]
+            a.path: [
+                {name: getattr(each, name) for name in each.constant_names}
+                for each in a.parameter
+                if isinstance(each, Parametrization)
+            ]
             for a in attached(module)
         }
         (first,) = _of_first([constants], _groups(module))

@@ -67,9 +67,11 @@ def _value_property(name: str) -> property:
             # Python goes on to __getattr__, which finds parameters and buffers.
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
         if isinstance(parameter, NeuronParameter):
-            # This saves the call that `parameter.raw` would be, except in a replica.
-            own: Any = parameter._parameters
-            raw = own["original"] if "original" in own else parameter.raw  # noqa: SIM401
+            # This saves the call that `parameter.raw` would be, which a replica needs.
+            try:
+                raw: Any = parameter._parameters["original"]
+            except KeyError:
+                raw = parameter.raw
             return evaluate(parameter, raw)
         return parameter()  # Another library has parametrized the same module.
 

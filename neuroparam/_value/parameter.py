@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils import parametrize
+from torch.overrides import is_tensor_like
 
 from neuroparam._ground.errors import (
     CheckpointError,
@@ -28,6 +29,7 @@ from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, 
 from neuroparam._maps.base import Parametrization, bounds_of
 from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
+from neuroparam._value.copied import Copied, fingerprint
 from neuroparam._value.evidence import Evidence
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import forget
@@ -80,6 +82,7 @@ def living(references: Iterable[weakref.ref[NeuronParameter]]) -> list[NeuronPar
 
 
 alive = _Alive()
+_copied = Copied()
 
 
 class NeuronParameter(parametrize.ParametrizationList):
@@ -102,6 +105,9 @@ class NeuronParameter(parametrize.ParametrizationList):
     path: str
     storage: Storage
     evidence: Evidence
+    # Of the raw numbers, as they were when `_copied` last looked at them, and where they were.
+    fingerprint: float | None = None
+    written: tuple[int, int] | None = None
 
     def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
         # torch evaluates the maps while it builds the list, and errors need the path then.
@@ -111,6 +117,9 @@ class NeuronParameter(parametrize.ParametrizationList):
             if any(_is_foreign(each) for each in maps):
                 _invert(maps, wanted)
             super().__init__(maps, nn.Parameter(value))
+            for each in maps:
+                if isinstance(each, Parametrization):
+                    each.get_extra_state()  # Raises if a state dict could not keep it.
         except OutOfDomainError as error:
             error.parametrization = in_words(maps)
             raise
@@ -129,6 +138,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         self.__dict__["__module__"] = parametrize.__name__
         self.__dict__["evidence"] = Evidence(self)
         self._listen()
+        self.fingerprint = fingerprint(self.raw)
         alive.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -256,6 +266,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             OutOfDomainError: values outside the domain, or NaN.
         """
         with self._placed():
+            self._follow()
             tensor = self._assignable(value)
             try:
                 with torch.no_grad():
@@ -301,9 +312,20 @@ class NeuronParameter(parametrize.ParametrizationList):
         It is on the checkpoint's device, because the module may still be on the meta device.
 
         Raises:
-            InvalidArgumentError, OutOfDomainError: as `raw_of`.
+            CheckpointError: another type or shape, as `raw_of` says.
+            OutOfDomainError: as `raw_of`.
         """
-        return self.raw_of(entry.to(self.raw.dtype) if isinstance(entry, Tensor) else entry)
+        if isinstance(entry, Tensor) and why_not_real(entry) is None:
+            entry = entry.to(self.raw.dtype)
+            if _is_same_shape(entry, self.raw):
+                entry = entry.reshape(self.raw.shape)
+        try:
+            return self.raw_of(entry)
+        except InvalidArgumentError as error:
+            raise CheckpointError(
+                f"the checkpoint of a plain module does not fit, and nothing of it was loaded: "
+                f"{error.problem}; it has {describe(entry)}."
+            ).at(self.path_in_network) from None
 
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object.
@@ -331,11 +353,14 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = sharded_like(self.raw, self.raw_of(value))
         with torch.no_grad():
             self.raw.copy_(raw)
+        self.fingerprint = fingerprint(self.raw)
 
     def forward(self) -> Tensor:
         try:
             if is_compiling() or transform_level():
                 return super().forward()  # Neither knows hooks for saved tensors.
+            self._follow()
+            _copied.look(self, alive)
             # Activation checkpointing must save equally many tensors when it recomputes a
             # region. A value computed in one region and reused in the next breaks the count, so
             # the hooks hide what the evaluation saves.
@@ -346,43 +371,105 @@ class NeuronParameter(parametrize.ParametrizationList):
             # Modules that define __getattr__ would swallow it.
             raise EvaluationError(f"reading it failed: {error}").at(self.path_in_network) from error
 
-    def check_state(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+    def _follow(self) -> None:
+        """Takes over constants that were copied into this value's state dict in place."""
+        try:
+            for each in self._modules.values():
+                if isinstance(each, Parametrization) and each.follow():
+                    alive.note_change()
+        except CheckpointError as error:
+            raise error.at(self.path_in_network) from None
+
+    def check_state(
+        self, state_dict: Mapping[str, Any], prefix: str, *, assign: bool = False
+    ) -> None:
         """Looks at what a checkpoint holds for this value, before anything of it is loaded.
+
+        Args:
+            state_dict: the checkpoint, in which this value may be missing.
+            prefix: what the keys of this value begin with.
+            assign: whether the checkpoint's tensor is to take the place of the raw Parameter.
 
         Raises:
             CheckpointError: other constants, under which the raw values would mean other values;
-                no constants; or raw values that are not finite.
+                no constants, or ones that make no sense; no raw tensor of this shape, or one
+                that is not finite.
         """
         raw = state_dict.get(f"{prefix}original")
         if raw is None:
             return
         with self._placed():
+            if not is_tensor_like(raw):
+                raise CheckpointError(f"the checkpoint has {describe(raw)} for the raw tensor.")
+            if not _is_same_shape(raw, self.raw):
+                raise CheckpointError(
+                    f"size mismatch for {prefix}original: {tuple(raw.shape)} in the checkpoint, "
+                    f"{tuple(self.raw.shape)} here. Call make_trainable with the same names and "
+                    f"shape as when the checkpoint was written."
+                )
+            if (unfit := why_not_real(raw)) is not None:
+                raise CheckpointError(f"the checkpoint's raw tensor is unfit: {'; '.join(unfit)}.")
+            dtype = raw.dtype if assign else self.raw.dtype
             for index in range(len(self)):
-                each = self[index]
-                if isinstance(each, Parametrization):
+                each: Any = self[index]
+                if _keeps_constants(each):
                     key = f"{prefix}{index}._extra_state"
                     if key not in state_dict:
                         raise CheckpointError(
                             f"the checkpoint has raw values and not the constants of {each!r} "
                             f"that give them their meaning; {key!r} is missing."
                         )
-                    each.check_extra_state(state_dict[key])
-            if isinstance(raw, Tensor) and not bool(torch.isfinite(raw).all()):
+                    each.check_extra_state(state_dict[key], dtype)
+            if not raw.is_meta and not bool(torch.isfinite(raw.to(dtype)).all()):
                 raise CheckpointError(
                     f"the checkpoint holds raw values that are not finite, {describe(raw)}: it "
                     f"was written after training diverged. Load an earlier one."
                 )
 
     def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
-        self.check_state(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        assign = bool(local_metadata.get("assign_to_params_buffers"))
+        self.check_state(state_dict, prefix, assign=assign)
+        errors = len(error_msgs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        is_loaded = f"{prefix}original" in state_dict and len(error_msgs) == errors
+        for index in range(len(self)):
+            own = f"{prefix}{index}."
+            each: Any = self[index]
+            if not is_loaded:
+                # Constants give the raw values their meaning. Without a raw tensor, the map
+                # loads what it has already.
+                kept = each.state_dict(prefix=own)
+                state_dict.update({key: kept[key] for key in kept if key in state_dict})
+            elif _keeps_constants(each):
+                each.adopt_extra_state(state_dict[f"{own}_extra_state"])
+                alive.note_change()
 
 
 def in_words(maps: Iterable[nn.Module]) -> str:
     """A chain of maps for messages and tables, from the first map to the last."""
     return " -> ".join(map(repr, maps))
+
+
+def _keeps_constants(each: nn.Module) -> bool:
+    """Whether a map writes its constants into the state dict as this library does."""
+    base = Parametrization.get_extra_state
+    return isinstance(each, Parametrization) and type(each).get_extra_state is base
+
+
+def _is_same_shape(entry: Any, raw: Tensor) -> bool:
+    """Whether torch loads a tensor of a checkpoint: it takes one of shape (1,) for a scalar."""
+    return entry.shape == raw.shape or (raw.ndim, tuple(entry.shape)) == (0, (1,))
 
 
 def _is_foreign(each: nn.Module) -> bool:

@@ -120,8 +120,13 @@ def _clamped(value: NeuronParameter, node: Any, is_first: bool) -> str | None:
         found: tuple[float | None, float | None] = 0.0, math.inf
     elif name in _CLAMPS:
         low, high = _CLAMPS[name]
-        if not is_first:
-            low, high = (each and "self" for each in (low, high))
+        if "other" in (low, high):
+            # The larger or the smaller one of two tensors: a bound, if it is a constant.
+            if any(node.next_functions[is_first]):
+                return None
+            low, high = (each and ("other" if is_first else "self") for each in (low, high))
+        elif not is_first:
+            return None  # It is a bound itself.
         found = _bound(node, low, max, -math.inf), _bound(node, high, min, math.inf)
     else:
         return None

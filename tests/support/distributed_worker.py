@@ -161,14 +161,14 @@ def late() -> dict[str, Any]:
 def drawn_apart() -> dict[str, Any]:
     """An initial value that differs between the processes, to which a constant is fitted."""
     x, rank = joint_batch(), dist.get_rank()
-    net = built(PLAIN, init=lambda shape: torch.full(shape, 2.0 + rank))
+    net = built(PLAIN, init=2.0 + rank)
     ddp = DistributedDataParallel(net)
     ddp(x).sum().backward()
     seen: dict[str, Any] = {"ddp": _plainly(values(ddp).items())}
     given = make_trainable(Network(PLAIN), {GAIN: ExpScaledLog(reference=1.0 + rank)})
     seen["ddp, constants of the user"] = message(lambda: DistributedDataParallel(given)(x))
     if SHARDS:
-        net = fully_shard(built(PLAIN, init=lambda shape: torch.full(shape, 2.0 + rank)))
+        net = fully_shard(built(PLAIN, init=2.0 + rank))
         seen["fsdp"] = message(lambda: net(x))
     return seen
 
@@ -215,7 +215,7 @@ def saved(case: Case, way: str, folder: Path) -> dict[str, Any]:
     train(net, joint_batch()[:, dist.get_rank() :: 2])
     dcp.save(get_model_state_dict(net), checkpoint_id=folder / f"{case} {way}")
     full = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
-    other = wrapped(built(case, init=lambda shape: torch.full(shape, 0.7)), way)
+    other = wrapped(built(case, init=0.7), way)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(other, full if dist.get_rank() == 0 else {}, options=options)
     return {

@@ -201,6 +201,223 @@ def test_of_shape_1_a_plain_entry_does_not_fit_a_single_value(name: str) -> None
     _refused(make_trainable(build_(), path), state, r"its shape is \(\), and stays so")
 
 
+class Chained(nn.Module):
+    """A value behind two maps that fit constants, beside a layer and another value."""
+
+    def __init__(self, tau: float, gain: float = 1.0, shape: int = 3):
+        super().__init__()
+        self.first = nn.Linear(shape, shape)
+        self.inner = nn.Module()
+        self.inner.tau, self.inner.gain = tau, gain
+        self.last = nn.Linear(shape, shape)
+        chain = [Softplus(lower=-1.0), ExpScaledLog()]
+        make_trainable(self, {"inner.tau": chain, "inner.gain": Softplus()}, shape=(shape,))
+
+
+TAU = "inner.parametrizations.tau."
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_constants_without_their_raw_tensor_are_not_adopted(strict: bool) -> None:
+    # the usual filter by shape: a tensor of another shape is left out, its constants are not
+    source, module = Chained(7.0, 3.0, shape=4), Chained(2.0)
+    mine, before = module.state_dict(), values(module)
+    fits = {k: v for k, v in source.state_dict().items() if v.shape == mine[k].shape}
+    assert {key for key in fits if "inner" in key}
+    if strict:
+        _refused(module, fits, r"Missing key\(s\)")
+        return
+    missing = module.load_state_dict(fits, strict=False).missing_keys
+    assert {key for key in missing if "inner" in key} == {
+        "inner.parametrizations.tau.original",
+        "inner.parametrizations.gain.original",
+    }
+    assert all(torch.equal(values(module)[path], value) for path, value in before.items())
+
+
+@pytest.mark.parametrize("part", ["", "inner", "inner.parametrizations.tau"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_every_part_loads_a_value_with_its_constants_or_not_at_all(part: str, strict: bool) -> None:
+    source, module = Chained(7.0, 3.0), Chained(2.0)
+    prefix = f"{part}." if part else ""
+    state = {k[len(prefix) :]: v for k, v in source.state_dict().items() if k.startswith(prefix)}
+    target = module.get_submodule(part)
+    tau = TAU.removeprefix(prefix)
+    for broken in (
+        {k: v for k, v in state.items() if k != f"{tau}1._extra_state"},
+        state | {f"{tau}0._extra_state": state[f"{tau}1._extra_state"]},
+        state | {f"{tau}original": torch.ones(4)},
+        state | {f"{tau}original": torch.tensor([1.0, math.nan, 1.0])},
+        state | {f"{tau}original": "abc"},
+        state | {f"{tau}original": torch.ones(3, dtype=torch.complex64)},
+    ):
+        with pytest.raises(errors.CheckpointError, match=r"'inner\.tau'"):
+            target.load_state_dict(broken, strict=strict)
+        assert_same_values(module, Chained(2.0))
+    target.load_state_dict(state, strict=strict)
+    assert torch.equal(values(module)["inner.tau"], values(source)["inner.tau"])
+    without_raw = {k: v for k, v in Chained(3.0).inner.state_dict().items() if "original" not in k}
+    module.inner.load_state_dict(without_raw, strict=False)
+    assert torch.equal(values(module)["inner.tau"], values(source)["inner.tau"])
+
+
+@pytest.mark.parametrize(
+    "key", ["parametrizations.gain.original", "parametrizations.gain.0._extra_state"]
+)
+def test_nothing_of_an_inner_module_is_loaded_where_one_value_does_not_fit(key: str) -> None:
+    module, source = Chained(2.0), Chained(7.0, 3.0)
+    with torch.no_grad():
+        module.first.weight.fill_(1.0)
+    for target, prefix in ((module, "inner."), (module.inner, "")):
+        state = target.state_dict() | {
+            f"{prefix}{k}": v for k, v in source.inner.state_dict().items()
+        }
+        _refused(target, state | {f"{prefix}{key}": torch.ones(7)}, r"'inner\.gain'")
+    parent = nn.ModuleList([Chained(2.0), Chained(2.0)])  # attached in their constructors
+    state = {f"0.{k}": v for k, v in source.state_dict().items()}
+    state |= {f"1.{k}": v for k, v in source.state_dict().items()}
+    state = parent.state_dict() | {k: v for k, v in state.items() if "inner" in k}
+    _refused(parent, state | {f"1.inner.{key}": torch.ones(7)}, r"'inner\.gain'")
+
+
+def test_a_map_alone_adopts_no_constants() -> None:
+    module, source = Chained(2.0), Chained(7.0)
+    state = source.inner.parametrizations.tau[1].state_dict()
+    with pytest.raises(errors.CheckpointError, match="together with their raw values"):
+        module.inner.parametrizations.tau[1].load_state_dict(state)
+    assert_same_values(module, Chained(2.0))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("place", ["", "net."])
+def test_modules_that_rename_keys_in_a_hook_judge_for_themselves(strict: bool, place: str) -> None:
+    def rename(module, state, prefix, *_):
+        for key in [key for key in state if key.startswith(f"{prefix}old.")]:
+            state[f"{prefix}first.{key.removeprefix(f'{prefix}old.')}"] = state.pop(key)
+
+    module, source = Chained(2.0), Chained(7.0)
+    module.register_load_state_dict_pre_hook(rename)
+    target = nn.ModuleDict({"net": module}) if place else module
+    state = {f"{place}{k}".replace("first", "old"): v for k, v in source.state_dict().items()}
+    target.load_state_dict(state, strict=strict)
+    assert torch.equal(module.first.weight, source.first.weight)
+    assert_same_values(module, source)
+
+
+def test_the_checkpoint_that_was_given_is_left_as_it_was() -> None:
+    state = Chained(7.0).state_dict()
+    before = {key: entry.clone() for key, entry in state.items()}
+    module = Chained(2.0)
+    module.load_state_dict({k: v for k, v in state.items() if k != f"{TAU}original"}, strict=False)
+    module.load_state_dict(state)
+    assert state.keys() == before.keys()
+    for key, entry in before.items():
+        assert torch.equal(state[key], entry), key
+
+
+def test_a_checkpoint_of_an_earlier_version_loads() -> None:
+    trained, fresh = build(7.0), build(2.0)
+    old = trained.state_dict() | {
+        "p.parametrizations.tau.0._extra_state": {
+            "parametrization": "ExpScaledLog",
+            "scale": 1.0,
+            "reference": 7.0,
+        },
+        "p.parametrizations.gain.0._extra_state": {
+            "parametrization": "Softplus",
+            "lower": 0.0,
+            "scale": 2.0,
+        },
+    }
+    fresh.load_state_dict(through_a_file(old))
+    assert_same_values(fresh, trained)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_state_dict_in_another_precision_loads(dtype: torch.dtype, assign: bool) -> None:
+    trained, fresh = build(7.1), build(2.0)
+    with torch.no_grad():
+        trained.p.parametrizations["tau"].original.copy_(torch.tensor([-0.5, 0.0, 0.5]))
+    fresh.load_state_dict({k: v.to(dtype) for k, v in trained.state_dict().items()}, assign=assign)
+    assert fresh.p.tau.dtype == (dtype if assign else torch.float32)
+    for path, value in values(trained).items():
+        rounding = 4 * torch.finfo(dtype).eps
+        torch.testing.assert_close(
+            values(fresh)[path].double(), value.double(), rtol=max(rounding, 1e-6), atol=0
+        )
+
+
+def test_constants_beyond_the_precision_are_refused() -> None:
+    trained, fresh = build(3e5), build(2.0)
+    state = trained.state_dict()
+    _refused(fresh.half(), state, r"'p\.tau'.*no room in torch\.float16")
+    _refused(build(2.0), {k: v.half() for k, v in state.items()}, r"'p\.tau'.*reference=inf")
+    raws = {k: v if k.endswith("_extra_state") else v.half() for k, v in state.items()}
+    _refused(build(2.0), raws, r"'p\.tau'.*no room in torch\.float16", assign=True)
+    build(2.0).load_state_dict(raws)
+
+
+def test_an_average_of_unlike_networks_is_refused() -> None:
+    one, other = build(7.0), build(2.0)
+    mean = {k: (v + other.state_dict()[k]) / 2 for k, v in one.state_dict().items()}
+    _refused(build(7.0), mean, r"'p\.tau': .*average of networks in which reference differed")
+    given = [build(each, tau=ExpScaledLog(reference=5.0)) for each in (7.0, 2.0)]
+    mean = {k: (v + given[1].state_dict()[k]) / 2 for k, v in given[0].state_dict().items()}
+    merged = build(1.0, tau=ExpScaledLog(reference=5.0))
+    merged.load_state_dict(mean)
+    torch.testing.assert_close(merged.p.tau, torch.full((3,), math.sqrt(14.0)))
+
+
+def test_what_is_written_into_the_tensors_of_a_state_dict_counts() -> None:
+    source, copied, averaged = build(7.0), build(2.0), build(2.0)
+    for tensor, theirs in zip(
+        copied.state_dict().values(), source.state_dict().values(), strict=True
+    ):
+        tensor.copy_(theirs)
+    assert_same_values(copied, source)
+    for tensor, theirs in zip(
+        averaged.state_dict().values(), source.state_dict().values(), strict=True
+    ):
+        tensor.lerp_(theirs, 0.5)
+    for read in (lambda: averaged(INPUT), lambda: values(averaged), averaged.state_dict):
+        with pytest.raises(errors.CheckpointError, match=r"in place .*reference differed"):
+            read()
+    averaged.load_state_dict(source.state_dict())
+    assert_same_values(averaged, source)
+    assert_same_values(copy.deepcopy(averaged), source)
+
+
+def test_a_running_average_within_the_state_dict_follows_the_network() -> None:
+    module = build(7.0)
+    average = copy.deepcopy(module)
+    for _ in range(50):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(0.01)
+        for mine, theirs in zip(
+            average.state_dict().values(), module.state_dict().values(), strict=True
+        ):
+            mine.mul_(0.9).add_(theirs, alpha=0.1)
+    assert average.p.parametrizations["tau"][0].reference == pytest.approx(7.0, rel=1e-12)
+    assert (values(average)["p.tau"] > 7.0).all()
+    assert (values(average)["p.tau"] < values(module)["p.tau"]).all()
+
+
+def test_functional_call_takes_a_whole_state_dict_of_equal_constants() -> None:
+    module, other = build(7.0), build(2.0)
+    moved_ = {k: v if "_extra" in k else v + 0.5 for k, v in module.state_dict().items()}
+    expected = build(7.0)
+    expected.load_state_dict(moved_)
+    output = torch.func.functional_call(module, moved_, INPUT)
+    torch.testing.assert_close(output, expected(INPUT))
+    assert_same_values(module, build(7.0))
+    with pytest.raises(errors.CheckpointError, match="reference"):
+        torch.func.functional_call(module, other.state_dict(), INPUT)
+    assert_same_values(module, build(7.0))
+    assert module.p.parametrizations["tau"].original.requires_grad
+
+
 def test_not_strict_loads_what_is_there() -> None:
     trained, fresh = build(7.0), build(2.0)
     state = {key: v for key, v in trained.state_dict().items() if "gain" not in key}
@@ -264,9 +481,20 @@ def test_plain_values_out_of_domain_are_refused(name: str, place: str) -> None:
     module.load_state_dict(state)
     for wrong in (-1.0, 0.0, math.nan, math.inf):
         _refused(module, state | {path: torch.full_like(state[path], wrong)}, "outside the domain")
-    _refused(module, state | {path: torch.ones(7)}, r"its shape is")
-    for entry in (None, "ten", [10.0]):
-        _refused(module, state | {path: entry}, "it takes a number or a tensor")
+    inner, dot, _ = path.rpartition(".")
+    for target, prefix in ((module, ""), (module.get_submodule(inner), inner + dot)):
+        mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        name = path.removeprefix(prefix)
+        for entry, message in (
+            (torch.ones(7), "its shape is"),
+            (torch.ones_like(state[path], dtype=torch.bool), "bool"),
+            (None, "it takes a number or a tensor"),
+            ("ten", "it takes a number or a tensor"),
+            ([10.0], "it takes a number or a tensor"),
+        ):
+            with pytest.raises(errors.CheckpointError, match=f"'{path}': .*plain.*{message}"):
+                target.load_state_dict(mine | {name: entry}, strict=False)
+            _refused(target, mine | {name: entry}, message)
 
 
 @pytest.mark.parametrize("name", STORAGES)

@@ -179,7 +179,7 @@ def test_a_checkpoint_of_two_processes_loads_into_one(
 ) -> None:
     wanted = both[0][f"saved {case} {way}"]
     assert_same(wanted["loaded"], wanted["saved"])
-    net = built(case, init=lambda shape: torch.full(shape, 0.6))  # other constants are fitted
+    net = built(case, init=0.6)  # other constants are fitted
     state = net.state_dict()
     dcp.load(state, checkpoint_id=folder / f"{case} {way}")
     net.load_state_dict(state)

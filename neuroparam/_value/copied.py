@@ -1,0 +1,112 @@
+"""Raw numbers that were copied from another network, where other constants give them a meaning.
+
+`p.copy_(q)`, `vector_to_parameters` and broadcasts copy raw tensors without their constants.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from neuroparam._ground.errors import MisuseWarning
+
+__all__ = ["Copied", "fingerprint"]
+
+# Values of one path and shape, each with its maps in words.
+_Group: TypeAlias = list[tuple["weakref.ref[Any]", str]]
+
+
+def fingerprint(raw: Tensor) -> float | None:
+    """A number that changes with the raw numbers; None where asking for one would wait.
+
+    A look at a tensor on an accelerator waits for the device, and one at a sharded tensor for
+    the other processes.
+    """
+    return raw.detach().double().sum().item() if _is_seen(raw) else None
+
+
+def _is_seen(raw: Tensor) -> bool:
+    return type(raw) in (nn.Parameter, Tensor) and raw.device.type == "cpu"
+
+
+class Copied:
+    """Finds raw tensors that have become equal to those of a value with other constants.
+
+    It compares values of one path and one shape, as networks have that the same code has built.
+    Nearly always their constants agree, and there is nothing to look at.
+    """
+
+    def __init__(self) -> None:
+        self._stamp: object = None
+        self._unlike: weakref.WeakKeyDictionary[Any, _Group] = weakref.WeakKeyDictionary()
+
+    def look(self, value: Any, everything: Any) -> None:
+        """Warns if the raw numbers of a value have been copied from one with other constants.
+
+        Args:
+            value: what is evaluated.
+            everything: all values that are alive, with a stamp that changes with them.
+        """
+        if self._stamp is not everything.stamp:
+            self._unlike = _unlike(everything.all())
+            self._stamp = everything.stamp
+        if not self._unlike or value not in self._unlike:
+            return
+        raw = value.raw
+        written = None if raw.is_inference() else (raw._version, raw.data_ptr())
+        if value.evidence.proven and value.written == written:
+            return  # What trains is copied into by `copy_`, if at all.
+        before, now = value.fingerprint, fingerprint(raw)
+        value.__dict__.update(fingerprint=now, written=written)
+        if now is None or before is None or before == now:
+            return
+        raw = raw.detach()
+        mine = _maps_of(value)
+        for reference, theirs in self._unlike[value]:
+            other = reference()
+            if theirs == mine or other is None or not torch.equal(other.raw.detach(), raw):
+                continue
+            if _is_telling(value, raw):
+                warnings.warn(
+                    f"the raw numbers of {value.path_in_network!r} are a copy of those of another "
+                    f"network, where they mean other values: the maps are {theirs} there, "
+                    f"{mine} here. Copy with load_state_dict(other.state_dict()), which "
+                    f"takes the constants along, or give both the same constants when they are "
+                    f"attached.",
+                    MisuseWarning,
+                    stacklevel=2,
+                )
+            return
+
+
+def _is_telling(value: Any, raw: Tensor) -> bool:
+    """Whether raw numbers are equal to others by no chance.
+
+    Two values at their reference have raw numbers of 0, and optimizers make equal first steps.
+    """
+    untrained = not value.evidence.proven
+    return raw.abs().unique().numel() > 1 or (untrained and bool(raw.any()))
+
+
+def _unlike(values: Iterable[Any]) -> weakref.WeakKeyDictionary[Any, _Group]:
+    """For each value, all of its path and shape, if the constants of any of them differ."""
+    alike: dict[tuple[Any, ...], list[Any]] = {}
+    for value in values:
+        raw = value._parameters["original"]
+        if _is_seen(raw):
+            alike.setdefault((value.path, raw.shape, raw.dtype), []).append(value)
+    found: weakref.WeakKeyDictionary[Any, _Group] = weakref.WeakKeyDictionary()
+    for values_of_path in alike.values():
+        group = [(weakref.ref(value), _maps_of(value)) for value in values_of_path]
+        if len({words for _, words in group}) > 1:
+            found.update(dict.fromkeys(values_of_path, group))
+    return found
+
+
+def _maps_of(value: Any) -> str:
+    return " -> ".join(map(repr, value._modules.values()))
