@@ -98,7 +98,8 @@ class BoundedSigmoid(LimitedMap):
         lowest, highest = limits
         if self.spacing == "linear":
             return highest - lowest
-        return math.log(highest) - math.log(lowest)  # The ratio itself may be beyond every float.
+        ratio = highest / lowest  # It keeps the digits of close bounds; of far ones it is infinite.
+        return math.log(ratio) if ratio < math.inf else math.log(highest) - math.log(lowest)
 
     def forward(self, raw: Tensor) -> Tensor:
         limits = self.limits(raw.dtype)

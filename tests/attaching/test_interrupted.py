@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +28,10 @@ def at_each_line(happens: Callable[[str, int], None]) -> Iterator[None]:
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if not frame.f_code.co_filename.startswith(INSIDE):
             return None
-        if event == "line":
+        # Python calls this for a `with` statement at its end too, before it leaves the block: an
+        # interrupt there would leave gradients switched off.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and not line.startswith("with "):
             happens(frame.f_code.co_filename, frame.f_lineno)
         return trace
 
@@ -68,7 +72,6 @@ def interrupted(call: Callable[[], object], point: int) -> bool:
         with at_each_line(count_down):
             call()
     except KeyboardInterrupt:
-        torch.set_grad_enabled(True)  # A `with torch.no_grad()` may have been left at its end.
         return True
     return False
 
