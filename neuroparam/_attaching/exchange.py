@@ -117,7 +117,7 @@ def _take_parameter(plain: Any, parameter: NeuronParameter, index: int) -> Stora
         plain.grad = None
         parameter.adopt(plain)
     else:
-        refuse_in_optimizers(plain, parameter.path)
+        refuse_in_optimizers(plain, parameter)
     return Storage(Kind.PARAMETER, index, requires_grad=requires_grad)
 
 

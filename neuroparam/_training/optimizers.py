@@ -51,13 +51,13 @@ class _Plan(NamedTuple):
 
 # Optimizers compare by identity, so that they can be keys.
 _plans: weakref.WeakKeyDictionary[Optimizer, _Plan] = weakref.WeakKeyDictionary()
-# The Parameters that gave way to one of another shape, by their ids, and the path of each.
-replaced: dict[int, tuple[weakref.ref[nn.Parameter], str]] = {}
+# The Parameters that gave way to one of another shape, by their ids, and the value of each.
+replaced: dict[int, tuple[weakref.ref[nn.Parameter], weakref.ref[NeuronParameter]]] = {}
 # How many steps of optimizers may leave out a value that gets gradients.
 _LEFT_OUT = 10
 
 
-def refuse_in_optimizers(old: nn.Parameter, path: str) -> None:
+def refuse_in_optimizers(old: nn.Parameter, value: NeuronParameter) -> None:
     """Refuses the steps of an optimizer that holds a Parameter which is gone.
 
     It has been replaced by one of another shape, and the optimizer's moments have the old one:
@@ -65,7 +65,8 @@ def refuse_in_optimizers(old: nn.Parameter, path: str) -> None:
     """
     key = id(old)
     # Where no optimizer holds it, the entry goes with the last reference to the Parameter.
-    replaced[key] = weakref.ref(old, lambda _: replaced.pop(key, None)), path
+    gone = weakref.ref(old, lambda _: replaced.pop(key, None))
+    replaced[key] = gone, weakref.ref(value)
 
 
 def allow_in_optimizers(parameter: nn.Parameter) -> None:
@@ -111,7 +112,9 @@ def _before_step(optimizer: Optimizer, *_: object) -> None:
     if replaced:
         for key in plan.parameters:
             if key in replaced:
-                raise OptimizerError(type(optimizer).__name__).at(replaced[key][1])
+                error = OptimizerError(type(optimizer).__name__)
+                value = replaced[key][1]()
+                raise error if value is None else error.at(value.path_in_network)
     hooks: dict[Any, Any] = optimizer._optimizer_step_post_hooks
     if plan.held and _KEY not in hooks:
         put_first(hooks, _KEY, _after_own_step)  # A hook of the user's may raise.

@@ -27,7 +27,12 @@ def fingerprint(raw: Tensor) -> float | None:
     A look at a tensor on an accelerator waits for the device, and one at a sharded tensor for
     the other processes.
     """
-    return raw.detach().double().sum().item() if _is_seen(raw) else None
+    if not _is_seen(raw):
+        return None
+    numbers = raw.detach().double().flatten()
+    # A plain sum is 0 for all networks in which the reference is fitted to the values themselves.
+    weights = torch.arange(1, len(numbers) + 1, dtype=torch.float64, device="cpu")
+    return (numbers @ weights).item()
 
 
 def _is_seen(raw: Tensor) -> bool:

@@ -90,6 +90,7 @@ class Evidence:
         held: whether an optimizer has been seen to hold it.
         accumulated: whether a gradient has come to raw since the last step of any optimizer.
         left_out: how many steps optimizers have made without it since one of them held it.
+        versions: of the Parameters of its network when counting began without an optimizer.
     """
 
     __slots__ = (
@@ -108,6 +109,7 @@ class Evidence:
         "ran",
         "ran_without_graph",
         "read",
+        "versions",
         "wanted",
     )
 
@@ -165,6 +167,10 @@ class Evidence:
         self._counts[symptom] = self._counts.get(symptom, 0) + 1
         return self._counts[symptom] >= steps
 
+    def forget(self, symptom: _Symptom) -> None:
+        """Counts a symptom from the beginning again."""
+        self._counts.pop(symptom, None)
+
     def times(self, symptom: _Symptom) -> int:
         """How often a symptom has been counted."""
         return self._counts[symptom]
@@ -172,6 +178,7 @@ class Evidence:
     def start_again(self) -> None:
         """Forgets what was counted, because the user may mend the cause now."""
         self._counts: dict[_Symptom, int] = {}
+        self.versions: int | None = None
         self.none_came = False
         self.start_step()
 
@@ -221,14 +228,16 @@ def judge(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
     _raise(severed, f"In {_SEVERED.steps} steps {_SEVERED.words}")
 
 
-def judge_without_optimizer(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
+def judge_without_optimizer(
+    values: Iterable[Judged], parameters: Callable[[], Iterable[nn.Parameter]]
+) -> None:
     """Judges values at the next forward of their module, while no optimizer holds them.
 
     It only warns, because a backward pass may have been asked for other gradients.
 
     Args:
         values: the values.
-        others_train: whether any Parameter of the network that runs has a gradient.
+        parameters: gives the Parameters of the network that runs, as far as it is known.
 
     Raises:
         NoGradientError: a backward pass has come through a value and brought None.
@@ -244,15 +253,26 @@ def judge_without_optimizer(values: Iterable[Judged], others_train: Callable[[],
         elif evidence.wanted and not evidence.held:
             symptom = _SEVERED if evidence.read else _UNREAD
             evidence.start_step()
+            if evidence.versions is None:
+                evidence.versions = _versions(parameters())
             if evidence.has_lasted(symptom, _UNREAD.steps):
-                # Only now look at gradients: a backward pass in another thread may be setting
-                # them, and a step may have set them to None.
-                if value.raw.grad is None and others_train():
+                # Only now look at gradients, which a backward pass in another thread may be
+                # setting. A step may have set them to None, and has changed the Parameters.
+                trained = list(parameters())
+                if value.raw.grad is None and (
+                    any(parameter.grad is not None for parameter in trained)
+                    or _versions(trained) != evidence.versions
+                ):
                     late.setdefault(symptom, []).append(value)
                 else:
                     evidence.start_again()
     _warn(late)
     _raise(none_came, _NONE_CAME)
+
+
+def _versions(parameters: Iterable[nn.Parameter]) -> int:
+    """A number that grows when a Parameter is changed in place."""
+    return sum(0 if p.is_inference() else p._version for p in parameters)
 
 
 def _is_trained(raw: Tensor) -> bool:
@@ -278,8 +298,13 @@ def _symptom(evidence: Evidence, raw: Tensor, others_train: Callable[[], bool]) 
     """What is wrong with a value to which no gradient came in this step, if anything is."""
     if evidence.wanted:
         return _SEVERED if evidence.read else _UNREAD
-    if evidence.ran or not others_train():
-        return None  # The loss leaves out the output of its module, or nothing trains.
+    if evidence.ran:
+        # The loss leaves out the output of its module. An optimizer that wraps another one makes
+        # two steps for each forward, and in the second one nothing has run.
+        evidence.forget(_IDLE)
+        return None
+    if not others_train():
+        return None
     if evidence.nothing_came or raw.grad is not None:
         return _NOTHING_CAME
     return _NO_GRAPH if evidence.ran_without_graph else _IDLE

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, TypeGuard
 
 from torch import nn
 
@@ -24,31 +24,61 @@ def paths_in_networks(values: Iterable[Located]) -> list[str]:
     """The path of each value, from the outermost module that holds it.
 
     A value may have been attached to a layer before the layer became a part of the network, and
-    a module does not know which module holds it. So all modules that are alive are looked
-    through, which takes a tenth of a second and is done for messages only.
-
-    Where a module is held in several places, the one that was made first counts.
+    a module does not know which modules hold it. The garbage collector does. To ask it takes
+    about a tenth of a second, which is spent for messages only.
     """
-    above: dict[int, tuple[str, nn.Module]] = {}
-    for thing in gc.get_objects():
-        # `isinstance` would ask objects for their `__class__`, which may run code of theirs.
-        if issubclass(type(thing), nn.Module) and "_modules" in thing.__dict__:
-            if not type(thing).__module__.startswith(_WRAPPERS):
-                for name, part in thing.__dict__["_modules"].items():
-                    above.setdefault(id(part), (name, thing))
-    return [_path(value, above) for value in values]
+    wanted = list(values)
+    found: dict[int, str] = {}
+    for value in wanted:
+        if id(value) not in found:
+            found[id(value)] = value.path  # if nothing holds it
+            found |= _paths_below(_outermost(value), {id(each) for each in wanted})
+    # A holder that the garbage collector does not show leaves the path that was given.
+    return [
+        value.path if value.path.endswith(found[id(value)]) else found[id(value)]
+        for value in wanted
+    ]
 
 
-def _path(value: Located, above: dict[int, tuple[str, nn.Module]]) -> str:
-    names: list[str] = []
-    part: object = value
-    passed = set()
-    while id(part) in above and id(part) not in passed:
-        passed.add(id(part))
-        name, part = above[id(part)]
-        names.append(name)
-    if "parametrizations" in names[1:2]:
-        del names[1]
-    found = ".".join(reversed(names))
-    # A module that the garbage collector does not show leaves the path that was given.
-    return value.path if value.path.endswith(found) else found
+def _paths_below(network: Any, values: set[int]) -> dict[int, str]:
+    """The first path of each of some values in a network."""
+    found: dict[int, str] = {}
+    for path, part in nn.Module.named_modules(network):
+        if id(part) in values:
+            owner, _, name = path.rpartition(".")
+            prefix = owner.rpartition("parametrizations")[0]
+            found[id(part)] = f"{prefix}{name}"
+    return found
+
+
+def _outermost(part: Any) -> Any:
+    """The module above a module that no other one holds."""
+    seen: list[Any] = []
+    while part is not None and not any(part is each for each in seen):
+        seen.append(part)
+        part = next(_holders(part), None)
+    return seen[-1]
+
+
+def _holders(part: object) -> Iterator[nn.Module]:
+    """The modules that have a module as a child, without wrappers of a whole network."""
+    for children in gc.get_referrers(part):
+        if not isinstance(children, dict) or not _is_children(children):
+            continue
+        for holder in gc.get_referrers(children):
+            # A module holds the dictionary of its children in its own, `__dict__`.
+            modules = gc.get_referrers(holder) if isinstance(holder, dict) else [holder]
+            for module in modules:
+                if _is_module(module) and module.__dict__.get("_modules") is children:
+                    if not type(module).__module__.startswith(_WRAPPERS):
+                        yield module
+
+
+def _is_module(thing: object) -> TypeGuard[nn.Module]:
+    # `isinstance` would ask an object for its `__class__`, which may run code of its own.
+    return issubclass(type(thing), nn.Module)
+
+
+def _is_children(store: dict[Any, Any]) -> bool:
+    """Whether a dictionary may be the `_modules` of a module."""
+    return all(each is None or _is_module(each) for each in list(store.values()))

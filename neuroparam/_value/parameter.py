@@ -336,7 +336,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             OutOfDomainError: as `raw_of`.
         """
         if _called_by_functional_call():
-            owner, dot, name = self.path.rpartition(".")
+            owner, dot, name = self.path_in_network.rpartition(".")
             raise InvalidArgumentError(
                 "assignment",
                 value,

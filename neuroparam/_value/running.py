@@ -52,7 +52,7 @@ def running(
                 self.__dict__[PROVEN] = True
             # Activation checkpointing runs a forward again within a backward pass.
             if torch._C._current_graph_task_id() == -1:
-                judge_without_optimizer(values, functools.partial(_any_gradient, self))
+                judge_without_optimizer(values, functools.partial(_parameters_around, self))
             output = plain.forward(self, *args, **keywords)
             watch_output(output, [v for v in values if v.raw.requires_grad])
             return output
@@ -73,10 +73,10 @@ def _is_watched(neuron: nn.Module) -> bool:
     )
 
 
-def _any_gradient(neuron: nn.Module) -> bool:
-    """Whether a Parameter of the network that runs, as far as it is known, has a gradient."""
+def _parameters_around(neuron: nn.Module) -> Iterator[nn.Parameter]:
+    """The Parameters of the network that runs, as far as it is known."""
     root = next((scope.root for scope in active.scopes if scope.root is not None), neuron)
-    return any(parameter.grad is not None for parameter in nn.Module.parameters(root))
+    return nn.Module.parameters(root)
 
 
 class _Wanted:

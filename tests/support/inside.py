@@ -45,6 +45,7 @@ from neuroparam._maps.base import bounds_of
 from neuroparam._maps.time_constants import TimeConstantMap
 from neuroparam._training import optimizers, processes
 from neuroparam._value import evidence, injected, once
+from neuroparam._value.copied import fingerprint
 from neuroparam._value.once import Evaluated, evaluate
 from neuroparam._value.parameter import NeuronParameter, in_words
 from neuroparam._value.place import Place, attached, is_attached, refuse_scripted
@@ -81,6 +82,7 @@ __all__ = [
     "evaluate",
     "evidence",
     "fields_of",
+    "fingerprint",
     "floats",
     "in_words",
     "initial_tensor",

@@ -23,6 +23,7 @@ from neuroparam import (
     make_trainable,
     values,
 )
+from tests.support.inside import fingerprint
 from tests.support.modules import INPUT
 
 
@@ -142,6 +143,11 @@ def test_so_is_a_single_number(copied: Callable[..., None]) -> None:
     copied(source, target)
     with pytest.warns(UserWarning, match=r"reference=20\) there, .*reference=30\) here"):
         values(target)
+
+
+def test_the_fingerprint_differs_where_all_raw_numbers_have_the_mean_0() -> None:
+    raws = [torch.tensor(raw) for raw in ([1.0, -1.0], [2.0, -2.0], [-1.0, 1.0], [0.0, 0.0])]
+    assert len({fingerprint(raw) for raw in raws}) == 4
 
 
 def test_functional_call_with_the_parameters_of_another_network_is_said() -> None:
