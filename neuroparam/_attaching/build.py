@@ -86,10 +86,15 @@ def _present(module: nn.Module, place: Place) -> Tensor:
         *nn.Module.buffers(place.neuron),
         *nn.Module.parameters(module),
     )
-    like = next((tensor for tensor in beside if tensor.is_floating_point()), torch.empty(()))
-    # A number becomes no half-precision tensor, which would lose small updates.
-    is_double = like.dtype == torch.float64
-    dtype = torch.float64 if is_double else torch.get_default_dtype()
+    floats = [tensor for tensor in beside if tensor.is_floating_point()]
+    like = floats[0] if floats else torch.empty(())
+    # Half precision loses small updates. A number becomes such a tensor only where all others are,
+    # and the next layer would refuse what is computed with another.
+    is_half = like.dtype in (torch.float16, torch.bfloat16)
+    if like.dtype == torch.float64 or (is_half and all(t.dtype == like.dtype for t in floats)):
+        dtype = like.dtype
+    else:
+        dtype = torch.get_default_dtype()
     return torch.tensor(as_real(place.value), dtype=dtype, device=like.device)
 
 

@@ -8,14 +8,74 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._ground.torch_state import all_modules
-from neuroparam._training.optimizers import refuse_in_optimizers
+from neuroparam._training.optimizers import allow_in_optimizers, refuse_in_optimizers
 from neuroparam._value.injected import add_parameter, remove_parameter, watch
-from neuroparam._value.parameter import NeuronParameter
-from neuroparam._value.place import Place, is_attached
+from neuroparam._value.parameter import NeuronParameter, alive
+from neuroparam._value.place import Place, attached, is_attached
 from neuroparam._value.records import Record
 from neuroparam._value.storage import Kind, Storage
 
-__all__ = ["attach", "detach", "rebuild_records"]
+__all__ = ["Undo", "attach", "detach", "rebuild_records"]
+
+# The dictionaries and sets in which every module keeps its parts and its hooks.
+_STORES = [name for name, store in nn.Module().__dict__.items() if isinstance(store, (dict, set))]
+
+
+class Undo:
+    """What a module is before a change, so that an interrupted change leaves nothing half done.
+
+    Every change can be refused before it begins. A KeyboardInterrupt comes when it likes.
+
+    Args:
+        module: what is about to change, with all its parts.
+        values: the trainable values that come, or that go.
+        parameters: the Parameters whose memory changes hands.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        values: list[NeuronParameter],
+        parameters: list[nn.Parameter],
+    ):
+        self._module = module
+        self._values = values
+        self._parts = [(part, type(part), dict(part.__dict__)) for part in all_modules(module)]
+        self._stores = [
+            (store, store.copy())
+            for _, _, attributes in self._parts
+            for store in map(attributes.get, _STORES)
+            if isinstance(store, (dict, set))
+        ]
+        hooks = [p._post_accumulate_grad_hooks for p in parameters]
+        self._stores += [(of_one, of_one.copy()) for of_one in hooks if of_one is not None]
+        # A detached tensor keeps the memory that a Parameter has now.
+        self._parameters = [(p, p.detach(), p.grad, p.requires_grad) for p in parameters]
+
+    def __call__(self) -> None:
+        """Puts everything back as it was."""
+        for store, content in self._stores:
+            store.clear()
+            store.update(content)
+        for part, kind, attributes in self._parts:
+            if type(part) is not kind:
+                part.__class__ = kind
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+        for parameter, memory, gradient, requires_grad in self._parameters:
+            allow_in_optimizers(parameter)
+            if not parameter.is_set_to(memory):
+                with torch.no_grad():
+                    parameter.set_(memory)  # type: ignore[call-overload]
+            parameter.grad = gradient
+            parameter.requires_grad_(requires_grad)
+        present = {place.parameter for place in attached(self._module)}
+        for value in self._values:
+            if value in present:
+                alive.add(value)
+            else:
+                alive.discard(value)
+                value.stop_listening()
 
 
 def attach(place: Place, parameter: NeuronParameter) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+from types import MemberDescriptorType
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ _SCRIPTED = ("it lives in a ScriptModule", "Attach before torch.jit.script, or d
 
 def is_number(value: object) -> bool:
     """Whether a stored object is a number or a tensor, and no flag."""
-    return isinstance(value, (Tensor, float, int)) and not isinstance(value, bool)
+    return isinstance(value, (Tensor, Real)) and not isinstance(value, bool)
 
 
 def refuse_if_unfit(place: Place) -> None:
@@ -131,6 +133,10 @@ def _why_no_place(owner: Any, attribute: str, value: Any) -> tuple[str, str | No
     on_class = getattr(type(owner), attribute, None)
     if isinstance(owner, torch.jit.ScriptModule) and value is not None:
         return _SCRIPTED
+    if isinstance(value, nn.Module):
+        return "it is a module", None
+    if isinstance(on_class, MemberDescriptorType):
+        return None  # It is in a slot, and not computed.
     if is_module and hasattr(type(on_class), "__set__"):
         return f"it is a property of {kind}, computed from other values", None
     if value is None:
@@ -138,8 +144,6 @@ def _why_no_place(owner: Any, attribute: str, value: Any) -> tuple[str, str | No
         if any(attribute in store for store in stores):
             return "it is None", "Give it a number first, or build the module with it."
         return None
-    if isinstance(value, nn.Module):
-        return "it is a module", None
     if is_record(value):
         return "it is a whole record", None
     if on_class is not None and is_number(on_class):
@@ -149,4 +153,7 @@ def _why_no_place(owner: Any, attribute: str, value: Any) -> tuple[str, str | No
         )
     if is_number(value):
         return "it is computed when read (a virtual attribute), stored nowhere", None
+    if hasattr(value, "__array__"):
+        stored = f"module.{attribute} = torch.as_tensor(module.{attribute})"
+        return f"it is a {type(value).__name__}, not a tensor", f"Store it as one: {stored}."
     return f"it is a {type(value).__name__}, not a number", None

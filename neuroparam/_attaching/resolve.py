@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from numbers import Integral
 
 from torch import Tensor, nn
 
+from neuroparam._attaching.elsewhere import refuse_if_elsewhere
 from neuroparam._attaching.names import Name, as_names, is_pattern, matches, specificity
 from neuroparam._attaching.refusals import refuse_if_present, refuse_if_unfit, why_unfit
 from neuroparam._attaching.survey import each_once, is_candidate, survey
@@ -45,8 +47,16 @@ def places_to_attach(module: nn.Module, names: Iterable[Name]) -> list[tuple[Nam
         # An attribute of that very name counts before a longer path that ends in it.
         refuse_if_present(module, name, places)
 
+    def search(name: str) -> None:
+        refuse_if_elsewhere(module, name)
+
     problem = f"{type(module).__name__} has no value named"
-    claims = _resolve(places, names, problem, _offered, explain)
+    if not places:
+        problem = (
+            f"{type(module).__name__} stores no number and no tensor (if it makes its parts in its "
+            f"first forward, run it once before), and has no value named"
+        )
+    claims = _resolve(places, names, problem, _offered, explain, search)
     chosen = [(_most_specific(claimed, place), place) for place, claimed in claims]
     holders: dict[int, dict[object, str]] = {}
     for place in reversed(places):
@@ -88,6 +98,7 @@ def _resolve(
     problem: str,
     offered: Callable[[list[Place]], list[Place]],
     explain: Callable[[str], None] = lambda name: None,
+    search: Callable[[str], None] = lambda name: None,
 ) -> list[tuple[Place, list[Name]]]:
     """The places that any of the names mean, each with these names.
 
@@ -97,6 +108,7 @@ def _resolve(
         problem: how the message about names that mean nothing begins.
         offered: which of the places that message suggests.
         explain: raises where a name that is no path means something else.
+        search: raises where a name that means no place means something elsewhere.
     """
     by_path = {place.path: place for place in places}
     claims: dict[object, tuple[Place, list[Name]]] = {}
@@ -113,6 +125,8 @@ def _resolve(
             if len(found) > 1 and not is_pattern(name):
                 raise AmbiguousNameError(name, sorted(place.path for place in found))
         if not found:
+            if isinstance(name, str):
+                search(name)
             missing.append(name)
         for place in found:
             claims.setdefault(place.identity, (place, []))[1].append(name)
@@ -161,7 +175,7 @@ def _offered(places: list[Place]) -> list[Place]:
     named = [
         place
         for place in places
-        if not (isinstance(place.value, int) or place.attribute.startswith("_"))
+        if not (isinstance(place.value, Integral) or place.attribute.startswith("_"))
         and why_unfit(place) is None
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
@@ -99,4 +100,4 @@ def is_candidate(place: Place) -> bool:
         return False
     if isinstance(place.value, Tensor):
         return place.value.is_floating_point() and place.value.ndim <= 1
-    return isinstance(place.value, float)
+    return not isinstance(place.value, Integral)

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from neuroparam._attaching.build import build
-from neuroparam._attaching.exchange import attach, detach, rebuild_records
+from neuroparam._attaching.exchange import Undo, attach, detach, rebuild_records
 from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name
 from neuroparam._attaching.request import Names, requests
 from neuroparam._attaching.resolve import attached_places
+from neuroparam._attaching.states import detach_states
 from neuroparam._ground.errors import UnsupportedModuleError, placed
 from neuroparam._training.checkpoints import stop_watching_loads, watch_loads
 from neuroparam._training.forward import stop_watching, watch_forward
@@ -118,10 +119,18 @@ def make_trainable(
             )
         built.append((request.place, parameter))
     # Everything that can be refused has been refused. From here on the module changes.
-    for place, parameter in built:
-        attach(place, parameter)
-    watch_forward(module)
-    watch_loads(module)
+    values = [parameter for _, parameter in built]
+    plain = [place.value for place, _ in built if isinstance(place.value, nn.Parameter)]
+    undo = Undo(module, values, plain)
+    try:
+        detach_states(module, plain)
+        for place, parameter in built:
+            attach(place, parameter)
+        watch_forward(module)
+        watch_loads(module)
+    except BaseException:
+        undo()
+        raise
     return module
 
 
@@ -172,10 +181,16 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
                 "the module first (to_empty, load_state_dict)."
             ).at(place.path)
     refuse_not_finite([place.parameter for place in chosen], "at make_fixed")
-    # The position of each value counts from when it was taken, so the last one goes back first.
-    for place in reversed(chosen):
-        detach(place)
-    rebuild_records(module)
-    stop_watching(module)
-    stop_watching_loads(module)
+    values = [place.parameter for place in chosen]
+    undo = Undo(module, values, [value.raw for value in values])
+    try:
+        # The position of each value counts from when it was taken: the last one goes back first.
+        for place in reversed(chosen):
+            detach(place)
+        rebuild_records(module)
+        stop_watching(module)
+        stop_watching_loads(module)
+    except BaseException:
+        undo()
+        raise
     return module

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 from neuroparam._catalogue.common import own_step, positive, thresholds
-from neuroparam._catalogue.entries import Library, Refused, Trains
+from neuroparam._catalogue.entries import Adapted, Library, Refused, Trains, plain_class
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
@@ -21,9 +23,28 @@ def _below_one_per_step(neuron: nn.Module) -> Parametrization | None:
     return BoundedSigmoid(0.0, 1.0 / dt) if dt else None
 
 
+class _Recurrent:
+    """What attached recurrent modules of Norse do differently."""
+
+    def __setstate__(self: Any, state: dict[str, Any]) -> None:
+        # Norse keeps a neuron from exciting itself by a hook on the weights, and torch copies and
+        # pickles no hooks.
+        plain_class(self).__setstate__(self, state)
+        weights = self.recurrent_weights
+        if not self.autapses and isinstance(weights, nn.Parameter):
+            trains = weights.requires_grad
+            weights.requires_grad_(True).register_hook(_without_autapses)
+            weights.requires_grad_(trains)
+
+
+def _without_autapses(gradient: Tensor) -> Tensor:
+    return gradient.clone().fill_diagonal_(0.0)
+
+
 NORSE = Library(
     package="norse",
     time_step=own_step,
+    adapted=(Adapted(modules=("SNNRecurrentCell", "SNNRecurrent"), members=_Recurrent),),
     rows=(
         Refused(
             field="dt",

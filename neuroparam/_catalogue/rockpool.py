@@ -44,7 +44,7 @@ class _TorchModule:
     def __setattr__(self: Any, name: str, value: Any) -> None:
         # Rockpool compares a new value with the shape that the module was built with, and
         # `make_trainable(shape=...)` may have changed that shape.
-        if name in (self._modules.get("parametrizations") or ()):
+        if name in (self.__dict__.get("_modules", {}).get("parametrizations") or ()):
             self.parametrizations[name].assign(value)
         else:
             plain_class(self).__setattr__(self, name, value)

@@ -37,9 +37,9 @@ class BoundedSigmoid(LimitedMap):
     * Weight decay pulls the value to that midpoint.
     * Limits: for every finite raw the value stays inside by at least one unit in the last place
       of its dtype. It sticks there from |raw| of about 17 (float32), 37 (float64) on, next to a
-      bound that is not 0; the gradient lives on, as exp(-|raw|), to |raw| = 87 or 708. Half
-      precision is computed in float32, but raw itself then carries 8 (bfloat16) or 11
-      (float16) bits: keep raw in float32.
+      bound that is not 0; the gradient lives on, as exp(-|raw|), to |raw| = 87 or 708. The
+      logarithmic spacing is computed in float64, and half precision otherwise in float32, but
+      raw itself then carries 8 (bfloat16) or 11 (float16) bits: keep raw in float32.
 
     Source: the two branches follow TensorFlow Probability's `Sigmoid(low, high)` bijector.
 
@@ -96,12 +96,16 @@ class BoundedSigmoid(LimitedMap):
 
     def _extent(self, limits: Limits) -> float:
         lowest, highest = limits
-        return math.log(highest / lowest) if self.spacing == "log" else highest - lowest
+        if self.spacing == "linear":
+            return highest - lowest
+        ratio = highest / lowest  # It keeps the digits of close bounds; of far ones it is infinite.
+        return math.log(ratio) if ratio < math.inf else math.log(highest) - math.log(lowest)
 
     def forward(self, raw: Tensor) -> Tensor:
         limits = self.limits(raw.dtype)
         lowest, highest = limits
-        x = working(raw)
+        # A logarithm of up to 200 leaves too few digits to single precision.
+        x = working(raw) if self.spacing == "linear" else raw.double()
         extent = self._extent(limits)
         # One call of sigmoid(-|raw|) could serve both sides, but its derivative is 0 at raw = 0,
         # so that training would never leave the midpoint.
@@ -131,6 +135,6 @@ class BoundedSigmoid(LimitedMap):
         if self.spacing == "linear":
             a, b = value - lowest, highest - value
         else:
-            a, b = log_ratio(value, lowest), -log_ratio(value, highest)
+            a, b = log_ratio(value.double(), lowest), -log_ratio(value.double(), highest)
             least_a, least_b = least_a - math.log(lowest), least_b - math.log(highest)
         return torch.log(a).clamp(min=least_a) - torch.log(b).clamp(min=least_b)

@@ -71,10 +71,12 @@ def log_ratio(value: Tensor, bound: float) -> Tensor:
     # The difference is exact between bound / 2 and 2 * bound (Sterbenz).
     gap = value - bound
     close = gap.abs() < bound / 2
-    # Where the value was rounded to half precision, the ratio can exceed the working one.
+    # Far apart, the ratio may be beyond every float of the dtype, and the difference has digits.
+    ratio = value / bound
     numbers = torch.finfo(value.dtype)
-    ratio = (value / bound).clamp(numbers.tiny, numbers.max)
-    return torch.where(close, torch.log1p(torch.where(close, gap / bound, 0.0)), torch.log(ratio))
+    fits = (ratio >= numbers.tiny) & (ratio <= numbers.max)
+    apart = torch.where(fits, torch.log(ratio), torch.log(value) - math.log(bound))
+    return torch.where(close, torch.log1p(torch.where(close, gap / bound, 0.0)), apart)
 
 
 def log_least_gap(limit: float, dtype: torch.dtype) -> float:

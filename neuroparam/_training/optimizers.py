@@ -30,7 +30,7 @@ from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import note_optimizer_step
 from neuroparam._value.parameter import NeuronParameter, alive, living
 
-__all__ = ["refuse_in_optimizers", "refuse_not_finite"]
+__all__ = ["allow_in_optimizers", "refuse_in_optimizers", "refuse_not_finite"]
 
 _KEY = "_neuroparam"
 
@@ -67,6 +67,11 @@ def refuse_in_optimizers(old: nn.Parameter, value: NeuronParameter) -> None:
     # Where no optimizer holds it, the entry goes with the last reference to the Parameter.
     gone = weakref.ref(old, lambda _: replaced.pop(key, None))
     replaced[key] = gone, weakref.ref(value)
+
+
+def allow_in_optimizers(parameter: nn.Parameter) -> None:
+    """Undoes `refuse_in_optimizers`."""
+    replaced.pop(id(parameter), None)
 
 
 def refuse_not_finite(parameters: Iterable[NeuronParameter], when: str) -> None:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 import copyreg
+import dataclasses
+import sys
 import threading
 import weakref
 from types import FunctionType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
 from neuroparam._catalogue.registry import adapted_for
 from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
+from neuroparam._ground.torch_state import is_compiling
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import evaluate
 from neuroparam._value.parameter import NeuronParameter, alive
 from neuroparam._value.records import Record
 from neuroparam._value.running import PROVEN, has_forward, running
 
-__all__ = ["add_parameter", "classes", "parametrizations_of", "remove_parameter", "watch"]
+__all__ = [
+    "add_parameter",
+    "classes",
+    "parametrizations_of",
+    "remove_parameter",
+    "watch",
+    "without_history",
+]
 
 
 def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
@@ -56,8 +67,11 @@ def _value_property(name: str) -> property:
             # Python goes on to __getattr__, which finds parameters and buffers.
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
         if isinstance(parameter, NeuronParameter):
-            # This saves the call that `parameter.raw` would be.
-            raw: Any = parameter._parameters["original"]
+            # This saves the call that `parameter.raw` would be, which a replica needs.
+            try:
+                raw: Any = parameter._parameters["original"]
+            except KeyError:
+                raw = parameter.raw
             return evaluate(parameter, raw)
         return parameter()  # Another library has parametrized the same module.
 
@@ -82,6 +96,61 @@ def _value_property(name: str) -> property:
     return property(get, set_, delete)
 
 
+# The code that reads the fields for `dataclasses.asdict` and `dataclasses.astuple`.
+_COPYING = {getattr(dataclasses, f"_{name}_inner").__code__ for name in ("asdict", "astuple")}
+
+
+def _copied_by_dataclasses(value: property) -> property:
+    """The property of a value in a dataclass, whose fields `dataclasses.asdict` copies deeply.
+
+    torch copies no tensor that has a history.
+    """
+    read: Any = value.fget
+
+    def get(module: nn.Module) -> Any:
+        found = read(module)
+        if not is_compiling() and sys._getframe(1).f_code in _COPYING:
+            return found.detach()
+        return found
+
+    return property(get, value.fset, value.fdel)
+
+
+class _Lists(nn.ModuleDict):
+    """The module that is registered as `parametrizations`.
+
+    Many programs log or clamp `module.tau` of each module in `net.modules()` that has one. This
+    module has children of these names, and would answer; the owner of the values answers
+    instead. Items are found here as in any ModuleDict. `owner.parametrizations` is torch's
+    ModuleDict, with the same content, which torch and users ask for attributes too.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        if isinstance(found, NeuronParameter):
+            raise AttributeError(
+                f"{name!r} is an attribute of the module whose `parametrizations` this is; here "
+                f"it is an item, parametrizations[{name!r}]"
+            )
+        return found
+
+    def _get_name(self) -> str:
+        return "ModuleDict"
+
+
+def _parametrizations(module: nn.Module) -> nn.ModuleDict:
+    """What is attached to a module, as torch knows it."""
+    lists = module._modules.get("parametrizations")
+    if not isinstance(lists, _Lists):
+        # Python goes on to __getattr__, which finds whatever else there may be.
+        raise AttributeError(f"{type(module).__name__!r} object has no `parametrizations`")
+    # Dynamo of torch 2.6 follows these steps, and not the copying of `__dict__`.
+    view = nn.ModuleDict()
+    view._modules = lists._modules
+    view.training = lists.training
+    return view
+
+
 class _SharedClass(type):
     """Metaclass of the injected classes.
 
@@ -100,6 +169,14 @@ class _SharedClass(type):
     def __delattr__(cls, name: str) -> None:
         if not isinstance(cls.__dict__.get(name), property):
             super().__delattr__(name)
+
+    # What a library's code makes by `type(self)(...)` is a plain module, and one of its kind.
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return getattr(cls, PLAIN_CLASS)(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, getattr(cls, PLAIN_CLASS))
 
 
 class _Members:
@@ -143,6 +220,8 @@ class _Members:
 
     def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
         # The library's own method may go through its constructor.
+        if isinstance(self, fx.GraphModule):
+            return _copied_graph(self, memo)
         make, args, state, *_ = self.__reduce_ex__(4)
         made: Any = make(*args)
         memo[id(self)] = made
@@ -160,26 +239,54 @@ class _Members:
         )
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        if isinstance(self, fx.GraphModule):
+            raise UnsupportedModuleError(
+                "torch.fx pickles a traced module as the code of its graph and traces that anew, "
+                "where attached values are not known. Pickle a fixed copy, "
+                "make_fixed(copy.deepcopy(module)), or save its state_dict()."
+            )
         make, args, *rest = plain_class(self).__reduce_ex__(self, protocol)
-        if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+        if make in (copyreg.__newobj__, object.__new__):  # type: ignore[attr-defined]
             make, args = _new, (plain_class(self), type(self)._neuroparam_names)
         # torch neither copies tensors with a history nor sends them to other processes.
-        return make, args, *map(_without_history, rest)
+        return make, args, *map(without_history, rest)
 
 
-def _without_history(value: Any) -> Any:
+def _copied_graph(module: fx.GraphModule, memo: dict[int, Any]) -> fx.GraphModule:
+    """A copy of a traced module, which has a class of its own that holds the code of its graph."""
+    plain = plain_class(module)
+    made: Any = plain.__new__(plain)
+    memo[id(module)] = made
+    made.__setstate__(copy.deepcopy(without_history(module.__dict__), memo))
+    made.graph = made._graph  # This writes the code.
+    _inject(made)
+    return made  # type: ignore[no-any-return]
+
+
+def _recompile(self: Any) -> Any:
+    # torch.fx writes the code of a graph into the class, and its caller asks the class above.
+    kind = type(self)
+    self.__class__ = plain_class(self)
+    try:
+        return self.recompile()
+    finally:
+        self.__class__ = kind
+
+
+def without_history(value: Any) -> Any:
     """A module's state with tensors detached; the same object where nothing has a history."""
     if isinstance(value, Tensor):
         return value if value.grad_fn is None else value.detach()
     if isinstance(value, dict):
-        detached = {key: _without_history(item) for key, item in value.items()}
+        detached = {key: without_history(item) for key, item in value.items()}
         if all(detached[key] is item for key, item in value.items()):
             return value
         changed = copy.copy(value)
         changed.update(detached)
         return changed
-    if isinstance(value, (list, tuple)):
-        items = [_without_history(item) for item in value]
+    # The stand-in of a NamedTuple says that it is one, and is a module.
+    if isinstance(value, (list, tuple)) and not isinstance(value, nn.Module):
+        items = [without_history(item) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return value._make(items) if hasattr(value, "_make") else type(value)(items)
@@ -188,7 +295,8 @@ def _without_history(value: Any) -> Any:
 
 # (plain class, names of the attached values, what the catalogue changes) -> injected class
 classes: weakref.WeakValueDictionary[tuple[Any, ...], type] = weakref.WeakValueDictionary()
-_one_at_a_time = threading.Lock()
+# An interrupt may leave it locked, and must not keep the same thread out.
+_one_at_a_time = threading.RLock()
 
 
 def _class_for(plain: Any, names: frozenset[str]) -> type:
@@ -198,23 +306,54 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
     existing = classes.get(key)
     if existing is not None:
         return existing
-    kind: Any = _SharedClass
-    if type(plain) is not type:  # The library's class has a metaclass of its own.
-        kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
+    wrapped = _copied_by_dataclasses if dataclasses.is_dataclass(plain) else lambda value: value
     methods = {n: m for n, m in vars(_Members).items() if isinstance(m, FunctionType)}
     body: dict[str, Any] = {
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
         PLAIN_CLASS: plain,
         "_neuroparam_names": names,
+        "parametrizations": property(_parametrizations),
         **methods,
         **({"forward": running(plain, _values_of)} if has_forward(plain) else {}),
+        **({"recompile": _recompile} if issubclass(plain, fx.GraphModule) else {}),
         **(adapted.body() if adapted else {}),
-        **{name: _value_property(name) for name in names},
+        **{name: wrapped(_value_property(name)) for name in names},
     }
-    made: type = kind(f"Parametrized{plain.__name__}", (plain,), body)
+    made = _derived(plain, f"Parametrized{plain.__name__}", body)
     with _one_at_a_time:
         return classes.setdefault(key, made)
+
+
+class _Abstract(abc.ABC):  # noqa: B024
+    """A base as a class has in which an abstract base class comes first."""
+
+
+def _derived(plain: Any, name: str, body: dict[str, Any]) -> type:
+    """A subclass of `plain` that no registry of subclasses hears of.
+
+    The hooks that a library has for new classes (`__init_subclass__`, a metaclass) are meant for
+    classes that somebody writes. They may enter them under a name, ask for arguments, or refuse.
+    """
+    kind: Any = _SharedClass
+    if type(plain) is not type:  # The library's class has a metaclass of its own.
+        kind = type(f"_Shared{type(plain).__name__}", (_SharedClass, type(plain)), {})
+    new: Any = abc.ABCMeta.__new__ if issubclass(kind, abc.ABCMeta) else type.__new__
+    for base in (nn.Module, _Abstract):
+        if issubclass(kind, type(base)):
+            made: Any = new(kind, name, (base,), dict(body))
+            try:
+                made.__bases__ = (plain,)
+            except TypeError:  # Python finds that their instances are laid out differently.
+                continue
+            return made  # type: ignore[no-any-return]
+    try:
+        return new(kind, name, (plain,), body)  # type: ignore[no-any-return]
+    except Exception as error:  # It is the library's hook, and may raise anything.
+        raise UnsupportedModuleError(
+            f"{plain.__name__} allows no subclass, which an attached module is an instance of: "
+            f"{type(error).__name__}: {error}."
+        ) from error
 
 
 def _new(plain: type, names: frozenset[str]) -> Any:
@@ -241,8 +380,9 @@ def watch(neuron: nn.Module) -> None:
 
 def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> None:
     """Makes `owner.name` the value of `parameter`; the plain attribute must be gone."""
-    lists = owner._modules.setdefault("parametrizations", nn.ModuleDict().train(owner.training))
-    assert lists is not None
+    new = _Lists().train(owner.training)
+    lists: Any = owner._modules.setdefault("parametrizations", new)
+    lists.__class__ = _Lists  # torch's own parametrizations may have made it.
     lists._modules[name] = parameter
     parameter.train(owner.training)
     _inject(owner)
@@ -250,12 +390,13 @@ def add_parameter(owner: nn.Module, name: str, parameter: NeuronParameter) -> No
 
 def remove_parameter(owner: nn.Module, name: str) -> None:
     """Takes the value `owner.name` away again."""
-    lists = owner._modules["parametrizations"]
-    assert lists is not None
+    lists: Any = owner._modules["parametrizations"]
     parameter: Any = lists._modules.pop(name)
     # Its raw Parameter may become the module's own again.
     alive.discard(parameter)
     parameter.stop_listening()
     if not lists._modules:
         del owner._modules["parametrizations"]
+    elif not any(isinstance(other, NeuronParameter) for other in lists._modules.values()):
+        lists.__class__ = nn.ModuleDict
     _inject(owner)

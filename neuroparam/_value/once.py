@@ -205,6 +205,8 @@ class Scope:
         # The first read may be under no_grad, and later reads in this forward need the graph.
         with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
             value = parameter()
+        if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
+            return value
         entry = self.values[parameter] = _Entry(raw, value)
         evidence = parameter.evidence
         if value.requires_grad:
@@ -288,6 +290,8 @@ def _evaluate_directly(parameter: Evaluated) -> Tensor:
     if parameter in active.direct:
         _warn_if_written(parameter)
     value = parameter()
+    if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
+        return value
     if not (current_level() or 0) and (value.device.type == "cpu" or parameter.evidence.is_due()):
         copy = copy_of(value)
         if copy is not None:

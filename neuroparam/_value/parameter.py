@@ -133,6 +133,9 @@ class NeuronParameter(parametrize.ParametrizationList):
             ) from error
         with torch.no_grad():
             _refuse_unless_inverse(wanted, self(), self.raw, maps)
+        # torch.fx takes modules of torch.nn as leaves, as it does torch's own lists. It cannot
+        # trace a map, which looks at the dtype.
+        self.__dict__["__module__"] = parametrize.__name__
         self.__dict__["evidence"] = Evidence(self)
         self._listen()
         self.fingerprint = fingerprint(self.raw)
@@ -191,9 +194,9 @@ class NeuronParameter(parametrize.ParametrizationList):
     @property
     def raw(self) -> nn.Parameter:
         """The unconstrained Parameter that the optimizer trains."""
-        raw = self._parameters["original"]
-        assert raw is not None
-        return raw
+        raw = self._parameters.get("original")
+        # A replica of nn.DataParallel has its tensors among the attributes.
+        return self.__dict__["original"] if raw is None else raw
 
     @property
     def last_map(self) -> nn.Module:

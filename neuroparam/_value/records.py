@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import importlib
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from types import CellType, FunctionType, MemberDescriptorType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuroparam._ground.errors import InvalidArgumentError
@@ -26,15 +31,29 @@ def is_record(value: object) -> bool:
 
 def fields_of(record: Any) -> dict[str, Any]:
     """Field name -> value, in order."""
-    names = (
-        record._fields
-        if hasattr(record, "_fields")
-        else [field.name for field in dataclasses.fields(record)]
-    )
-    return {name: getattr(record, name) for name in names}
+    return {name: getattr(record, name) for name in _names_of(type(record))}
 
 
-class Record(nn.Module):
+def _names_of(kind: Any) -> tuple[str, ...]:
+    """The names of the fields of a type of record."""
+    if hasattr(kind, "_fields"):
+        return tuple(kind._fields)
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+class _RecordClass(type):
+    """Metaclass of the stand-ins: called by a record's own code, a class makes a plain record."""
+
+    def __call__(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if cls is not Record:
+            return cls.record_type(*args, **kwargs)
+        (record,) = args
+        made: Any = object.__new__(_class_for(type(record)))
+        made.__init__(record)
+        return made
+
+
+class Record(nn.Module, metaclass=_RecordClass):
     """A module with the field names of a record, so that its fields can be parametrized.
 
     An immutable record cannot hold a parametrized tensor. Code that reads `p.field` reads this
@@ -43,16 +62,21 @@ class Record(nn.Module):
     non-persistent buffers (cloned: libraries share their default records between all layers),
     Parameters stay what they are, nested records become nested stand-ins.
 
+    Each type of record has a class of stand-ins, with the properties and methods of the record.
+    It gives the record's type for its own, by which `isinstance` goes (from torch 2.14 on). What
+    derives a record from this one makes a plain record of the present values, with gradients.
+
     `rebuild` gives the record back.
     """
 
     record_type: type
     field_names: tuple[str, ...]
+    _besides: tuple[str, ...]
 
     def __init__(self, record: Any):
         super().__init__()
-        self.__dict__["record_type"] = type(record)
-        self.__dict__["field_names"] = tuple(fields_of(record))
+        besides = _besides(record)
+        self.__dict__.update(besides, _besides=tuple(besides))
         for name, value in fields_of(record).items():
             if is_record(value):
                 self._modules[name] = Record(value)
@@ -62,6 +86,17 @@ class Record(nn.Module):
                 self.register_buffer(name, value.detach().clone(), persistent=False)
             else:
                 self.__dict__[name] = value
+
+    # Dynamo of earlier releases looks for the properties of a module in its `__class__`.
+    if torch.__version__ >= "2.14":
+
+        @property
+        def __class__(self) -> type:
+            return self.record_type
+
+        @__class__.setter
+        def __class__(self, kind: type) -> None:
+            object.__dict__["__class__"].__set__(self, kind)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Record:
         kept = dict(self._buffers)
@@ -76,29 +111,20 @@ class Record(nn.Module):
 
     def rebuild(self) -> Any:
         """The record with the present values, in its own type."""
-        values = {
-            name: value.rebuild() if isinstance(value, Record) else value
-            for name, value in self._asdict().items()
-        }
-        if issubclass(self.record_type, tuple):
-            return self.record_type(**values)
+        values = {name: _rebuilt(getattr(self, name)) for name in self.field_names}
         # The constructor may compute, refuse, or take other arguments than its fields.
-        record = object.__new__(self.record_type)
-        for name, value in values.items():
+        if issubclass(self.record_type, tuple):
+            record: Any = tuple.__new__(self.record_type, values.values())
+            values = {}
+        else:
+            record = object.__new__(self.record_type)
+        for name, value in (values | {name: self.__dict__[name] for name in self._besides}).items():
             object.__setattr__(record, name, value)
         return record
 
-    # pickle imports a class from its `__module__`. Norse's record classes are not importable there,
-    # so a pickle names a module where they are.
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "record_type": _home(self.record_type)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        home = state["record_type"]
-        if isinstance(home, tuple):
-            home = getattr(importlib.import_module(home[0]), home[1])
-        super().__setstate__({**state, "record_type": home})
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # pickle's own way compares the class with `__class__`.
+        return object.__new__, (type(self),), self.__dict__
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A record takes no other fields, and `rebuild` would lose them. Names that begin with an
@@ -114,48 +140,150 @@ class Record(nn.Module):
                 f"{', '.join(self.field_names)}; assign to one of them",
             ).at(name)
 
+    def _get_name(self) -> str:
+        return type(self).__name__
+
     def extra_repr(self) -> str:
         """The plain fields, with their values; the others are printed as children."""
         plain = {**self.__dict__, **self._parameters, **self._buffers}
-        shown = (f"{name}={plain[name]}" for name in self.field_names if name in plain)
-        return ", ".join((self.record_type.__name__, *shown))
+        return ", ".join(f"{name}={plain[name]}" for name in self.field_names if name in plain)
 
-    def __iter__(self) -> Iterator[Any]:
-        return (getattr(self, name) for name in self.field_names)
 
-    def __getitem__(self, index: int) -> Any:
-        return getattr(self, self.field_names[index])
+def _rebuilt(value: Any) -> Any:
+    """A stand-in as a record; anything else as it is."""
+    return value.rebuild() if isinstance(value, Record) else value
 
-    def __len__(self) -> int:
+
+def _besides(record: Any) -> dict[str, Any]:
+    """What a record keeps besides its fields, without what it can compute anew."""
+    kind, kept = type(record), getattr(record, "__dict__", {})
+    names = kept.keys() - {*_names_of(kind), *nn.Module().__dict__}
+    return {
+        name: value
+        for name, value in kept.items()
+        if name in names and not isinstance(getattr(kind, name, None), cached_property)
+    }
+
+
+class _Tuple:
+    """What stand-ins of NamedTuples do as tuples."""
+
+    def __iter__(self: Any) -> Iterator[Any]:
+        return (_rebuilt(getattr(self, name)) for name in self.field_names)
+
+    def __len__(self: Any) -> int:
         return len(self.field_names)
 
-    @property
-    def _fields(self) -> tuple[str, ...]:
-        return self.field_names
-
-    def _asdict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.field_names}
-
-    def _replace(self, **changes: Any) -> Any:
-        raise InvalidArgumentError(
-            "assignment",
-            next(iter(changes.values()), None),
-            "a record with trainable fields is not replaced, assign to its fields instead "
-            "(module.p.tau_mem_inv = ...)",
-        ).at(", ".join(changes))
+    def __getitem__(self: Any, index: Any) -> Any:
+        names = self.field_names[index]
+        if isinstance(names, str):
+            return _rebuilt(getattr(self, names))
+        return tuple(_rebuilt(getattr(self, name)) for name in names)
 
 
-def _home(kind: type) -> type | tuple[str, str]:
-    """A module of the class's package that holds the class, and its name there.
+def _values(stand_in: Any) -> tuple[Any, ...]:
+    return tuple(stand_in)
 
-    If there is none, it is the class itself.
-    """
+
+def _as_tuple(name: str) -> Callable[..., Any]:
+    method = getattr(tuple, name)
+
+    def call(*given: Any) -> Any:
+        return method(*(_values(each) if isinstance(each, Record) else each for each in given))
+
+    return call
+
+
+_COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
+for _name in (*_COMPARISONS, "__contains__", "__add__", "__mul__", "__rmul__", "index", "count"):
+    setattr(_Tuple, _name, _as_tuple(_name))
+
+# What torch does to each part of a network, a stand-in does as a module. A record may have its own
+# comparisons, and its own meaning of what torch asks of a whole network only.
+_OF_MODULES = {*dir(Record), "__abstractmethods__", "__slots__"} - {
+    *_COMPARISONS,
+    *("__str__", "__format__"),
+    *("bfloat16", "cpu", "cuda", "double", "float", "half", "to", "type"),
+}
+
+# type of record -> the class of its stand-ins
+_classes: weakref.WeakValueDictionary[type, type] = weakref.WeakValueDictionary()
+
+
+def _class_for(kind: type) -> type:
+    """The class of the stand-ins for one type of record."""
+    made = _classes.get(kind)
+    if made is None:
+        names = _names_of(kind)
+        mirrors = [_mirror(base, kind, names) for base in kind.__mro__[:-1] if base is not tuple]
+        tuples = [_Tuple] if issubclass(kind, tuple) else []
+        body = {
+            "__module__": kind.__module__,
+            "__doc__": kind.__doc__,
+            "__hash__": nn.Module.__hash__,
+            "record_type": kind,
+            "field_names": names,
+        }
+        made = _RecordClass(kind.__name__, (*mirrors, *tuples, Record), body)
+        made = _classes.setdefault(kind, made)
+    return made
+
+
+def _mirror(base: type, kind: type, names: tuple[str, ...]) -> type:
+    """A class with the members that one class gives to a type of record, for its stand-ins."""
+    mirror: Any = type(base.__name__, (), {"__slots__": ()})
+    for name, member in vars(base).items():
+        if name in _OF_MODULES or name in names or isinstance(member, MemberDescriptorType):
+            continue
+        if isinstance(member, classmethod):
+            member = staticmethod(getattr(kind, name))  # It makes plain records.
+        elif isinstance(member, FunctionType):
+            member = _rebound(member, mirror)
+        elif isinstance(member, cached_property):
+            member = property(_rebound(member.func, mirror))  # The values change.
+        elif isinstance(member, property):
+            member = property(*(_rebound(f, mirror) for f in (member.fget, member.fset)))
+        setattr(mirror, name, member)
+    return mirror  # type: ignore[no-any-return]
+
+
+def _rebound(function: Any, mirror: type) -> Any:
+    """A method whose `super()` begins at the mirror of its class, where that of a stand-in is."""
+    if not isinstance(function, FunctionType) or "__class__" not in function.__code__.co_freevars:
+        return function
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    bound = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        tuple(CellType(mirror) if name == "__class__" else cell for name, cell in cells),
+    )
+    bound.__kwdefaults__ = function.__kwdefaults__
+    return bound
+
+
+# pickle imports a class from its `__module__`. The classes of stand-ins are nowhere, and Norse's
+# record classes are not where they say, so a pickle names a module where the record's class is.
+
+
+def _reduced(made: Any) -> Any:
+    if made is Record:
+        return "Record"  # It is imported.
+    kind: type = made.record_type
     package = kind.__module__.partition(".")[0]
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == package:
             if getattr(module, "__dict__", {}).get(kind.__name__) is kind:
-                return name, kind.__name__
-    return kind
+                return _class_at, (name, kind.__name__)
+    return _class_for, (kind,)
+
+
+def _class_at(module: str, name: str) -> type:
+    return _class_for(getattr(importlib.import_module(module), name))
+
+
+copyreg.pickle(_RecordClass, _reduced)
 
 
 def neuron_at(modules: Mapping[str, nn.Module], path: str) -> nn.Module:

@@ -65,6 +65,8 @@ def test_a_number_becomes_a_tensor_like_the_ones_beside_it() -> None:
     assert built(double, "tau").raw.dtype == torch.float64
     half = FromRecord(Pair())
     half.weight = nn.Parameter(torch.ones(2, dtype=torch.float16))
+    assert built(half, "tau").raw.dtype == torch.float16
+    half.register_buffer("other", torch.ones(2))
     assert built(half, "tau").raw.dtype == torch.float32
 
 

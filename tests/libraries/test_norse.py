@@ -331,3 +331,32 @@ def test_norses_own_records_cannot_be_pickled() -> None:
     """Attached ones can: tests/value/test_pickle.py."""
     with pytest.raises(pickle.PicklingError, match="LIFParameters"):
         pickle.dumps(norse.LIFCell())
+
+
+@pytest.mark.parametrize("kind", [norse.LIFRecurrentCell, norse.LSNNRecurrent])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_copy_of_a_recurrent_module_grows_no_autapses(kind, frozen: bool) -> None:
+    module = make_trainable(kind(3, 3), "tau_mem_inv")
+    module.recurrent_weights.requires_grad_(not frozen)
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert copied.recurrent_weights.requires_grad is not frozen
+        weights = copied.recurrent_weights.requires_grad_(True)
+        (weights * 3.0).sum().backward()
+        assert torch.equal(weights.grad, 3.0 * (1.0 - torch.eye(3)))
+    allowed = make_trainable(kind(3, 3, autapses=True), "tau_mem_inv")
+    weights = copy.deepcopy(allowed).recurrent_weights
+    weights.sum().backward()
+    assert torch.equal(weights.grad, torch.ones(3, 3))
+
+
+def test_norses_own_code_replaces_fields_of_an_attached_record() -> None:
+    module = make_trainable(norse.LIFCell(), "tau_mem_inv")
+    kind = type(norse.LIFCell().p)
+    faster = module.p._replace(v_th=torch.tensor(0.5))
+    assert type(faster) is kind
+    assert isinstance(module.p, kind)
+    cell, state = norse.LIFCell(p=faster), None
+    for _ in range(2):
+        _, state = cell(torch.ones(2, 3), state)
+    state.v.sum().backward()
+    assert module.p.parametrizations.tau_mem_inv.original.grad != 0

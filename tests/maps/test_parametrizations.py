@@ -115,6 +115,27 @@ def test_bounded_log_round_trip_keeps_the_gap(
     _gap_survives(BoundedSigmoid(*bounds, spacing="log"), fraction, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("bounds", [(1e-20, 1e20), (1e-3, 1e36), (1e-30, 1e10), (1e-30, 1e30)])
+def test_bounded_log_keeps_its_digits_where_the_ratio_of_the_bounds_is_beyond_single_precision(
+    bounds: tuple[float, float], dtype: torch.dtype
+) -> None:
+    parametrization = BoundedSigmoid(*bounds, spacing="log")
+    lowest, highest = (math.log10(bound) for bound in bounds)
+    value = torch.logspace(lowest + 0.5, highest - 0.5, 500, dtype=torch.float64).to(dtype)
+    raw = parametrization.right_inverse(value)
+    share = (value.double().log10() - lowest) / (highest - lowest)
+    torch.testing.assert_close(raw, share.logit().to(dtype), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parametrization(raw), value, rtol=1e-5, atol=0)
+
+
+def test_bounded_log_takes_bounds_whose_ratio_is_beyond_every_float() -> None:
+    parametrization = BoundedSigmoid(1e-200, 1e200, spacing="log")
+    value = torch.tensor([3e-200, 1e-100, 1.0, 1e100, 3e199], dtype=torch.float64)
+    back = parametrization(parametrization.right_inverse(value))
+    torch.testing.assert_close(back, value, rtol=1e-12, atol=0)
+
+
 def _gap_survives(parametrization: BoundedSigmoid, fraction: float, dtype: torch.dtype) -> None:
     """At both ends and in between: the error is small against the distance to the bound."""
     lowest, highest = parametrization.limits(dtype)

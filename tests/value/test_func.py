@@ -48,6 +48,8 @@ def by_autograd(net: nn.Module, parameters: dict[str, Tensor]) -> dict[str, Tens
     with torch.no_grad():
         for name, parameter in nn.Module.named_parameters(moved):
             parameter.copy_(parameters[name])
+            # functional_call lends tensors, and Norse's hook against autapses is on the Parameter.
+            (parameter._backward_hooks or {}).clear()
     owned = {n: p for n, p in nn.Module.named_parameters(moved) if p.requires_grad}
     gradients = torch.autograd.grad(moved(X).square().sum(), list(owned.values()))
     return dict(zip(owned, gradients, strict=True))

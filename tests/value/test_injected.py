@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import abc
+import copy
 import gc
+import pickle
+from typing import ClassVar
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from neuroparam import ExpScaledLog, errors, make_fixed, make_trainable
 from tests.support.inside import injected, reads_replaced
-from tests.support.modules import Smooth, Stored
+from tests.support.modules import Doubled, Smooth, Stored, assert_unchanged, snapshot
 
 
 class Leaky(Smooth):
@@ -84,3 +89,186 @@ def test_every_read_goes_through_one_function() -> None:
     with reads_replaced(lambda parameter, raw: seen.append(parameter.path) or raw):
         module.tau, module.tau  # noqa: B018
     assert seen == ["tau", "tau"]
+
+
+# ---------------------------------------------------------------- registries of classes
+
+Registry = dict[str, type]
+
+
+class ByArgument(Smooth):
+    """A registry that asks each subclass for its name."""
+
+    known: ClassVar[Registry] = {}
+
+    def __init_subclass__(cls, *, key: str, **keywords: object) -> None:
+        super().__init_subclass__(**keywords)
+        cls.known[key] = cls
+
+
+class _Meta(type):
+    known: ClassVar[Registry] = {}
+
+    def __new__(mcls, name, bases, body, **keywords):
+        made = super().__new__(mcls, name, bases, body, **keywords)
+        mcls.known[f"new {name}"] = made
+        return made
+
+    def __init__(cls, name, bases, body):
+        super().__init__(name, bases, body)
+        cls.known[f"init {name}"] = cls
+
+
+class ByMetaclass(Smooth, metaclass=_Meta):
+    known = _Meta.known
+
+
+class Abstract(abc.ABC):
+    known: ClassVar[Registry] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls.known[cls.__name__] = cls
+
+    @abc.abstractmethod
+    def step(self, x: Tensor, v: Tensor) -> Tensor: ...
+
+
+class ByAbstractBase(Abstract, Smooth):
+    def step(self, x: Tensor, v: Tensor) -> Tensor:
+        return Smooth.step(self, x, v)
+
+
+class Sealed(Smooth):
+    known: ClassVar[Registry] = {}
+
+    def __init_subclass__(cls) -> None:
+        if cls.__module__ != __name__ or not cls.__name__.startswith("Sealed"):
+            raise TypeError("no subclasses")
+
+
+class InArgument(ByArgument, key="layer"):
+    pass
+
+
+class SealedLayer(Sealed):
+    pass
+
+
+REGISTERED = [InArgument, ByMetaclass, ByAbstractBase, SealedLayer]
+each_registered = pytest.mark.parametrize("kind", REGISTERED)
+
+
+def _with_values(kind: type) -> nn.Module:
+    module = kind()
+    module.tau, module.gain = 4.0, 2.0
+    return module
+
+
+@each_registered
+def test_no_registry_of_classes_hears_of_the_injected_one(kind) -> None:
+    before = dict(kind.known)
+    module = make_trainable(_with_values(kind), "tau")
+    assert kind.known == before
+    assert isinstance(module, kind)
+    module(torch.ones(3)).sum().backward()
+    assert module.parametrizations.tau.original.grad.abs() > 0
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(module)))
+    assert type(copied) is type(module)
+    assert type(make_fixed(module)) is kind
+    assert kind.known == before
+
+
+class Slotted(Smooth):
+    """Instances that are laid out differently, in a class that allows no subclass."""
+
+    __slots__ = ("memory",)
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("no subclasses")
+
+
+def test_a_class_that_allows_no_subclass_is_refused_and_nothing_is_changed() -> None:
+    net = nn.Sequential(_with_values(Leaky), _with_values(Slotted))
+    before = snapshot(net)
+    with pytest.raises(
+        errors.UnsupportedModuleError, match=r"Slotted allows no subclass.*Error: no"
+    ):
+        make_trainable(net, "*.tau")
+    assert_unchanged(net, before)
+
+
+# ------------------------------------------------------- what the library's code makes
+
+
+class Widening(Leaky):
+    """Makes others of its kind, as layers do that grow or clone themselves."""
+
+    def other(self) -> Widening:
+        return type(self)()
+
+    @classmethod
+    def fresh(cls) -> Widening:
+        return cls()
+
+
+def test_a_module_that_makes_another_of_its_own_class_makes_a_plain_one() -> None:
+    module = make_trainable(Widening(), "tau", init=8.0)
+    for made in (module.other(), module.fresh(), type(module)()):
+        assert type(made) is Widening
+        assert isinstance(made, type(module))
+        assert made.tau == 4.0
+        assert make_trainable(made, "tau").tau == 4.0
+    assert not isinstance(Leaky(), type(module))
+
+
+# ---------------------------------------------------------- the list of parametrizations
+
+
+def test_of_all_modules_only_the_owner_answers_to_the_name_of_a_value() -> None:
+    net = make_trainable(nn.Sequential(Leaky(), Leaky()), ["*.tau", "*.gain"])
+    found = [module for module in net.modules() if hasattr(module, "tau")]
+    assert found == [net[0], net[1]]
+    assert [module.tau.item() for module in found] == [4.0, 4.0]
+    lists = dict(net.named_modules())["0.parametrizations"]
+    assert list(lists) == ["tau", "gain"]
+    with pytest.raises(AttributeError, match=r"parametrizations\['tau'\]"):
+        lists.tau  # noqa: B018
+
+
+def test_torch_finds_a_value_by_its_path_and_users_by_attribute_and_item() -> None:
+    net = make_trainable(nn.Sequential(Leaky()), "0.tau")
+    parameter = net[0].parametrizations.tau
+    assert parameter is net[0].parametrizations["tau"]
+    assert parameter is net.get_submodule("0.parametrizations.tau")
+    assert net.get_parameter("0.parametrizations.tau.original") is parameter.original
+    assert parametrize.is_parametrized(net[0], "tau")
+    assert not parametrize.is_parametrized(net[0], "gain")
+    assert not net.eval()[0].parametrizations.training
+    (raw,) = net.parameters()
+    other = torch.func.functional_call(
+        net, {"0.parametrizations.tau.original": raw.detach() + 1.0}, (torch.ones(3),)
+    )
+    assert not torch.equal(other, net(torch.ones(3)))
+
+
+def test_another_parametrization_of_torch_on_the_same_module_is_answered_for() -> None:
+    module = nn.Linear(3, 3)
+    module.tau = 4.0
+    parametrize.register_parametrization(module, "weight", Doubled())
+    lists = module.parametrizations
+    make_trainable(module, "tau")
+    registered = dict(module.named_modules())["parametrizations"]
+    assert hasattr(registered, "weight")
+    assert not hasattr(registered, "tau")
+    make_fixed(module)
+    assert module.parametrizations is lists
+    assert type(lists) is nn.ModuleDict
+    parametrize.remove_parametrizations(module, "weight")
+    assert type(module) is nn.Linear
+
+
+def test_a_module_of_the_same_class_without_a_list_says_so() -> None:
+    module = make_trainable(Leaky(), "tau")
+    del module._modules["parametrizations"]
+    with pytest.raises(AttributeError, match="parametrizations"):
+        module.parametrizations  # noqa: B018

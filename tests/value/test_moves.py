@@ -115,7 +115,28 @@ def test_attaching_in_half_precision_is_warned_about(dtype: torch.dtype) -> None
     assert_valid(net, dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_trainable(STORAGES["number"][0]().to(dtype), "tau")  # is kept in float32
+        mixed = STORAGES["number"][0]().to(dtype)
+        mixed.other = nn.Parameter(torch.ones(2))
+        assert make_trainable(mixed, "tau").tau.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_number_in_a_network_of_half_precision_gives_values_of_it(dtype: torch.dtype) -> None:
+    plain = nn.Sequential(nn.Linear(3, 3), Stored(_number), nn.Linear(3, 3)).to(dtype)
+    x = torch.ones(2, 3, dtype=dtype)
+    net = copy.deepcopy(plain)
+    with pytest.warns(UserWarning, match="is stored in"):
+        make_trainable(net, "1.tau", shape=(3,))
+    assert net[1].tau.dtype == dtype
+    output = net(x)
+    torch.testing.assert_close(output, plain(x), rtol=0.02, atol=0.02)
+    output.sum().backward()
+    (raw,) = neuron_parameters(net)
+    assert raw.grad.abs().sum() > 0
+
+
+def _number(module: nn.Module) -> None:
+    module.tau = 4.0
 
 
 @pytest.mark.parametrize("case", SIX, ids=str)
