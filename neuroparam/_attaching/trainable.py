@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -117,6 +118,7 @@ def make_trainable(
                 f"rounding are lost. Keep neuron parameters in float32.",
                 stacklevel=2,
             )
+        parameter.root = weakref.ref(module)
         built.append((request.place, parameter))
     # Everything that can be refused has been refused. From here on the module changes.
     values = [parameter for _, parameter in built]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from neuroparam._ground.real import why_not_real
+from neuroparam._ground.torch_state import callers
 
-__all__ = ["describe", "listing"]
+__all__ = ["describe", "listing", "warn"]
 
 _LISTED = 20
 
@@ -51,3 +53,13 @@ def listing(paths: Iterable[str]) -> str:
     if len(shown) > _LISTED:
         lines.append(f"  ... and {len(shown) - _LISTED} more")
     return "\n".join(lines)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warns at the line of the user's that is running, whatever torch and we do below it."""
+    level = 1
+    for level, frame in enumerate(callers(), start=1):  # noqa: B007
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in ("neuroparam", "torch"):
+            break
+    warnings.warn(message, category, stacklevel=level)

@@ -219,6 +219,15 @@ class Parametrization(nn.Module):
         self._constants_in(self._as_tensor(state))
         self._show()
 
+    def restore(self, constants: dict[str, Any]) -> None:
+        """Takes back the constants that the map had before a load, which was interrupted."""
+        for name, constant in constants.items():
+            if getattr(self, name) != constant:
+                setattr(self, name, constant)
+        if self.__dict__.get("_shown") is not None:
+            self.__dict__["_shown"] = self.__dict__["_shown"][0], -1
+            self._show()
+
     def set_extra_state(self, state: object) -> None:
         """Checks the constants of a checkpoint, which are adopted with a raw tensor only.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,6 +117,10 @@ class LimitedMap(Parametrization):
             trial.limits(dtype)
         except (ArithmeticError, ParametrizationError) as error:
             raise CheckpointError(f"with the constants of the checkpoint {error}") from error
+
+    def restore(self, constants: dict[str, Any]) -> None:
+        super().restore(constants)
+        self._prepare()
 
     def adopt_extra_state(self, state: object) -> None:
         theirs = self._constants_in(self._as_tensor(state))

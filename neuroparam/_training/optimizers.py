@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from torch.optim.optimizer import (
 )
 
 from neuroparam._ground.errors import NoGradientWarning, NonFiniteError, OptimizerError
-from neuroparam._ground.messages import listing
+from neuroparam._ground.messages import listing, warn
 from neuroparam._ground.real import as_real
 from neuroparam._ground.torch_state import is_compiling, put_first
 from neuroparam._value.evidence import accumulated, judge
@@ -178,14 +177,13 @@ def _count_left_out() -> None:
                 late.append(evidence.value)
     accumulated.clear()
     if late:
-        warnings.warn(
+        warn(
             f"optimizers have made {_LEFT_OUT} steps, and none of them holds\n"
             f"{listing(paths_in_networks(late))}\nwhich got gradients and stay where they are. "
             f"Build the optimizer after make_trainable, or add them: "
             f"optimizer.add_param_group({{'params': neuron_parameters(net)}}). Freeze what is not "
             f"to be trained.",
             NoGradientWarning,
-            stacklevel=4,
         )
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._ground.errors import MisuseWarning
+from neuroparam._ground.messages import warn
 
 __all__ = ["Copied", "fingerprint"]
 
@@ -60,42 +60,29 @@ class Copied:
         if self._stamp is not everything.stamp:
             self._unlike = _unlike(everything.all())
             self._stamp = everything.stamp
-        if not self._unlike or value not in self._unlike:
-            return
-        raw = value.raw
-        written = None if raw.is_inference() else (raw._version, raw.data_ptr())
-        if value.evidence.proven and value.written == written:
-            return  # What trains is copied into by `copy_`, if at all.
+        if not self._unlike or value.evidence.proven or value not in self._unlike:
+            return  # What has been trained is no network that is filled by copies.
+        raw = value.raw.detach()
         before, now = value.fingerprint, fingerprint(raw)
-        value.__dict__.update(fingerprint=now, written=written)
-        if now is None or before is None or before == now:
+        value.__dict__["fingerprint"] = now
+        # Two values at their reference have raw numbers of 0.
+        if now is None or before is None or before == now or not bool(raw.any()):
             return
-        raw = raw.detach()
         mine = _maps_of(value)
         for reference, theirs in self._unlike[value]:
             other = reference()
             if theirs == mine or other is None or not torch.equal(other.raw.detach(), raw):
                 continue
-            if _is_telling(value, raw):
-                warnings.warn(
+            if value.evidence.is_news("copied"):
+                warn(
                     f"the raw numbers of {value.path_in_network!r} are a copy of those of another "
                     f"network, where they mean other values: the maps are {theirs} there, "
                     f"{mine} here. Copy with load_state_dict(other.state_dict()), which "
                     f"takes the constants along, or give both the same constants when they are "
                     f"attached.",
                     MisuseWarning,
-                    stacklevel=2,
                 )
             return
-
-
-def _is_telling(value: Any, raw: Tensor) -> bool:
-    """Whether raw numbers are equal to others by no chance.
-
-    Two values at their reference have raw numbers of 0, and optimizers make equal first steps.
-    """
-    untrained = not value.evidence.proven
-    return raw.abs().unique().numel() > 1 or (untrained and bool(raw.any()))
 
 
 def _unlike(values: Iterable[Any]) -> weakref.WeakKeyDictionary[Any, _Group]:

@@ -6,7 +6,6 @@ module may have no use for a value yet, or the loss none for its output.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -14,7 +13,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 
 from neuroparam._ground.errors import NoGradientError, NoGradientWarning
-from neuroparam._ground.messages import listing
+from neuroparam._ground.messages import listing, warn
 from neuroparam._value.network import Located, paths_in_networks
 
 __all__ = ["Evidence", "accumulated", "judge", "judge_without_optimizer"]
@@ -90,7 +89,8 @@ class Evidence:
         held: whether an optimizer has been seen to hold it.
         accumulated: whether a gradient has come to raw since the last step of any optimizer.
         left_out: how many steps optimizers have made without it since one of them held it.
-        versions: of the Parameters of its network when counting began without an optimizer.
+        began: the last step of an optimizer, and the versions of the Parameters of its network,
+            when counting began without an optimizer.
     """
 
     __slots__ = (
@@ -100,6 +100,7 @@ class Evidence:
         "_said",
         "_value",
         "accumulated",
+        "began",
         "held",
         "left_out",
         "looked_at",
@@ -109,7 +110,6 @@ class Evidence:
         "ran",
         "ran_without_graph",
         "read",
-        "versions",
         "wanted",
     )
 
@@ -178,7 +178,7 @@ class Evidence:
     def start_again(self) -> None:
         """Forgets what was counted, because the user may mend the cause now."""
         self._counts: dict[_Symptom, int] = {}
-        self.versions: int | None = None
+        self.began: tuple[object, int] | None = None
         self.none_came = False
         self.start_step()
 
@@ -229,7 +229,9 @@ def judge(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
 
 
 def judge_without_optimizer(
-    values: Iterable[Judged], parameters: Callable[[], Iterable[nn.Parameter]]
+    values: Iterable[Judged],
+    parameters: Callable[[], Iterable[nn.Parameter]],
+    last_step: object,
 ) -> None:
     """Judges values at the next forward of their module, while no optimizer holds them.
 
@@ -238,6 +240,7 @@ def judge_without_optimizer(
     Args:
         values: the values.
         parameters: gives the Parameters of the network that runs, as far as it is known.
+        last_step: another object after each step of any optimizer.
 
     Raises:
         NoGradientError: a backward pass has come through a value and brought None.
@@ -253,15 +256,17 @@ def judge_without_optimizer(
         elif evidence.wanted and not evidence.held:
             symptom = _SEVERED if evidence.read else _UNREAD
             evidence.start_step()
-            if evidence.versions is None:
-                evidence.versions = _versions(parameters())
+            if evidence.began is None:
+                evidence.began = last_step, _versions(parameters())
             if evidence.has_lasted(symptom, _UNREAD.steps):
                 # Only now look at gradients, which a backward pass in another thread may be
-                # setting. A step may have set them to None, and has changed the Parameters.
+                # setting. An optimizer that steps in a backward pass sets them to None, and has
+                # changed the Parameters.
+                step, versions = evidence.began
                 trained = list(parameters())
                 if value.raw.grad is None and (
                     any(parameter.grad is not None for parameter in trained)
-                    or _versions(trained) != evidence.versions
+                    or (step is not last_step and versions != _versions(trained))
                 ):
                     late.setdefault(symptom, []).append(value)
                 else:
@@ -321,11 +326,10 @@ def _warn(late: dict[_Symptom, list[Judged]]) -> None:
     for symptom, values in late.items():
         if new := [value for value in values if value.evidence.is_news("no gradient")]:
             times = new[0].evidence.times(symptom)
-            warnings.warn(
+            warn(
                 f"no gradient has come to\n{listing(paths_in_networks(new))}\nIn {times} steps "
                 f"{symptom.words} check_gradients tells which values a gradient reaches. Freeze "
                 f"those that are not to be trained yet (requires_grad_(False) on what "
                 f"neuron_parameters gives).",
                 NoGradientWarning,
-                stacklevel=4,
             )

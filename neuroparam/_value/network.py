@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeGuard
 
 from torch import nn
@@ -15,9 +16,15 @@ _WRAPPERS = ("torch.nn.parallel", "torch.distributed", "torch.optim", "torch._dy
 
 
 class Located(Protocol):
-    """A value, which is a module, with the path at which it was attached."""
+    """A value, which is a module, with the path at which it was attached.
+
+    Attributes:
+        path: from the module that was given to `make_trainable`.
+        root: that module, or another one above the value; None in a copy.
+    """
 
     path: str
+    root: weakref.ref[nn.Module] | None
 
 
 def paths_in_networks(values: Iterable[Located]) -> list[str]:
@@ -25,14 +32,19 @@ def paths_in_networks(values: Iterable[Located]) -> list[str]:
 
     A value may have been attached to a layer before the layer became a part of the network, and
     a module does not know which modules hold it. The garbage collector does. To ask it takes
-    about a tenth of a second, which is spent for messages only.
+    some tens of milliseconds, which are spent for messages only.
     """
     wanted = list(values)
     found: dict[int, str] = {}
     for value in wanted:
         if id(value) not in found:
+            root = None if value.root is None else value.root()
+            if root is None or id(value) not in _paths_below(root, [value]):
+                root = value  # type: ignore[assignment]
+            network = _outermost(root)
+            value.root = weakref.ref(network)
             found[id(value)] = value.path  # if nothing holds it
-            found |= _paths_below(_outermost(value), {id(each) for each in wanted})
+            found |= _paths_below(network, wanted)
     # A holder that the garbage collector does not show leaves the path that was given.
     return [
         value.path if value.path.endswith(found[id(value)]) else found[id(value)]
@@ -40,11 +52,12 @@ def paths_in_networks(values: Iterable[Located]) -> list[str]:
     ]
 
 
-def _paths_below(network: Any, values: set[int]) -> dict[int, str]:
+def _paths_below(network: Any, values: Iterable[Located]) -> dict[int, str]:
     """The first path of each of some values in a network."""
+    wanted = {id(value) for value in values}
     found: dict[int, str] = {}
     for path, part in nn.Module.named_modules(network):
-        if id(part) in values:
+        if id(part) in wanted:
             owner, _, name = path.rpartition(".")
             prefix = owner.rpartition("parametrizations")[0]
             found[id(part)] = f"{prefix}{name}"
@@ -53,25 +66,34 @@ def _paths_below(network: Any, values: set[int]) -> dict[int, str]:
 
 def _outermost(part: Any) -> Any:
     """The module above a module that no other one holds."""
-    seen: list[Any] = []
-    while part is not None and not any(part is each for each in seen):
-        seen.append(part)
-        part = next(_holders(part), None)
-    return seen[-1]
+    passed = [part]
+    while True:
+        holder = _holder(passed[-1])
+        if holder is None or any(holder is each for each in passed):
+            return passed[-1]
+        passed.append(holder)
 
 
-def _holders(part: object) -> Iterator[nn.Module]:
-    """The modules that have a module as a child, without wrappers of a whole network."""
-    for children in gc.get_referrers(part):
-        if not isinstance(children, dict) or not _is_children(children):
-            continue
-        for holder in gc.get_referrers(children):
-            # A module holds the dictionary of its children in its own, `__dict__`.
-            modules = gc.get_referrers(holder) if isinstance(holder, dict) else [holder]
-            for module in modules:
-                if _is_module(module) and module.__dict__.get("_modules") is children:
-                    if not type(module).__module__.startswith(_WRAPPERS):
-                        yield module
+def _holder(part: object) -> nn.Module | None:
+    """A module that has a module as a child, and is no wrapper of a whole network."""
+    stores = [
+        children
+        for children in gc.get_referrers(part)
+        if isinstance(children, dict) and all(_may_be_child(each) for each in [*children.values()])
+    ]
+    if not stores:
+        return None
+    # A module holds the dictionary of its children in its own, `__dict__`.
+    attributes = [
+        each
+        for each in gc.get_referrers(*stores)
+        if isinstance(each, dict) and any(each.get("_modules") is store for store in stores)
+    ]
+    for module in gc.get_referrers(*attributes) if attributes else ():
+        if _is_module(module) and any(module.__dict__ is each for each in attributes):
+            if not type(module).__module__.startswith(_WRAPPERS):
+                return module
+    return None
 
 
 def _is_module(thing: object) -> TypeGuard[nn.Module]:
@@ -79,6 +101,5 @@ def _is_module(thing: object) -> TypeGuard[nn.Module]:
     return issubclass(type(thing), nn.Module)
 
 
-def _is_children(store: dict[Any, Any]) -> bool:
-    """Whether a dictionary may be the `_modules` of a module."""
-    return all(each is None or _is_module(each) for each in list(store.values()))
+def _may_be_child(thing: object) -> bool:
+    return thing is None or _is_module(thing)

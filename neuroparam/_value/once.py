@@ -33,6 +33,7 @@ __all__ = [
     "evaluate",
     "forget",
     "is_open",
+    "last_step",
     "note_optimizer_step",
     "open_scope",
     "warn_of_writes",
@@ -57,6 +58,11 @@ class _LastStep:
     """Which step was the last one of all optimizers."""
 
     token = object()
+
+
+def last_step() -> object:
+    """Another object after each step of any optimizer."""
+    return _LastStep.token
 
 
 def note_optimizer_step() -> None:

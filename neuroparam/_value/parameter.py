@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from neuroparam._ground.errors import (
     OutOfDomainError,
     ParametrizationError,
 )
-from neuroparam._ground.messages import describe
+from neuroparam._ground.messages import describe, warn
 from neuroparam._ground.real import as_real, why_not_real
 from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, transform_level
 from neuroparam._maps.base import Parametrization, bounds_of
@@ -103,15 +102,16 @@ class NeuronParameter(parametrize.ParametrizationList):
     """
 
     path: str
+    root: weakref.ref[nn.Module] | None = None
     storage: Storage
     evidence: Evidence
-    # Of the raw numbers, as they were when `_copied` last looked at them, and where they were.
+    # Of the raw numbers, as they were when `_copied` last looked at them.
     fingerprint: float | None = None
-    written: tuple[int, int] | None = None
 
     def __init__(self, maps: list[nn.Module], value: Tensor, path: str):
         # torch evaluates the maps while it builds the list, and errors need the path then.
         self.__dict__["path"] = path
+        self.__dict__["evidence"] = Evidence(self)
         wanted = value.clone()  # torch puts raw into the memory of the value.
         try:
             if any(_is_foreign(each) for each in maps):
@@ -136,8 +136,6 @@ class NeuronParameter(parametrize.ParametrizationList):
         # torch.fx takes modules of torch.nn as leaves, as it does torch's own lists. It cannot
         # trace a map, which looks at the dtype.
         self.__dict__["__module__"] = parametrize.__name__
-        self.__dict__["evidence"] = Evidence(self)
-        self._listen()
         self.fingerprint = fingerprint(self.raw)
         alive.add(self)
 
@@ -145,6 +143,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         state = self.__dict__.copy()
         del state["evidence"]
         state.pop("_hook", None)
+        state.pop("root", None)
         return {**state, "proven": self.evidence.proven}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -176,14 +175,14 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = self.raw
         super()._apply(*args, **kwargs)
         forget(self)
+        self.fingerprint = fingerprint(self.raw)  # Another dtype rounds them.
         if self.raw is not raw:
             self._raw_changed()
         return self
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         super().register_parameter(name, param)
-        if "evidence" in self.__dict__:  # torch registers raw before the value is complete.
-            self._raw_changed()
+        self._raw_changed()
 
     def adopt(self, parameter: nn.Parameter) -> None:
         """Makes a Parameter that holds the raw numbers already the raw tensor."""
@@ -248,11 +247,10 @@ class NeuronParameter(parametrize.ParametrizationList):
     def warn_of_write(self, copy: Copy) -> None:
         """Warns, once, that code outside of every forward has written into the value."""
         if self.evidence.is_news("written"):
-            warnings.warn(
+            warn(
                 f"{self.path_in_network!r}: code has written in place into it, {_LOST}; what was "
                 f"written is {describe(copy.value)}.",
                 MisuseWarning,
-                stacklevel=4,
             )
 
     def raw_of(self, value: object) -> Tensor:
@@ -377,6 +375,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             for each in self._modules.values():
                 if isinstance(each, Parametrization) and each.follow():
                     alive.note_change()
+                    self.fingerprint = fingerprint(self.raw)  # It came with its constants.
         except CheckpointError as error:
             raise error.at(self.path_in_network) from None
 
@@ -438,11 +437,30 @@ class NeuronParameter(parametrize.ParametrizationList):
     ) -> None:
         assign = bool(local_metadata.get("assign_to_params_buffers"))
         self.check_state(state_dict, prefix, assign=assign)
+        # Raw numbers and constants mean a value together, also where a load is interrupted.
+        raw, numbers = self.raw, self.raw.detach().clone()
+        maps: list[Any] = [each for each in self._modules.values() if _keeps_constants(each)]
+        constants = [{name: getattr(each, name) for name in each.constant_names} for each in maps]
         errors = len(error_msgs)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        is_loaded = f"{prefix}original" in state_dict and len(error_msgs) == errors
+        try:
+            super()._load_from_state_dict(
+                *(state_dict, prefix, local_metadata, strict),
+                *(missing_keys, unexpected_keys, error_msgs),
+            )
+            self._load_constants(
+                state_dict, prefix, f"{prefix}original" in state_dict and len(error_msgs) == errors
+            )
+        except BaseException:
+            self._parameters["original"] = raw
+            with torch.no_grad():
+                raw.copy_(numbers)
+            for each, kept in zip(maps, constants, strict=True):
+                each.restore(kept)
+            self._raw_changed()
+            raise
+
+    def _load_constants(self, state_dict: dict[str, Any], prefix: str, is_loaded: bool) -> None:
+        """Has the maps adopt the constants of a checkpoint, if its raw tensor has been loaded."""
         for index in range(len(self)):
             own = f"{prefix}{index}."
             each: Any = self[index]
@@ -453,7 +471,9 @@ class NeuronParameter(parametrize.ParametrizationList):
                 state_dict.update({key: kept[key] for key in kept if key in state_dict})
             elif _keeps_constants(each):
                 each.adopt_extra_state(state_dict[f"{own}_extra_state"])
-                alive.note_change()
+        if is_loaded:
+            alive.note_change()
+            self.fingerprint = fingerprint(self.raw)
 
 
 def in_words(maps: Iterable[nn.Module]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuroparam._ground.torch_state import is_compiling, transform_level
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
-from neuroparam._value.once import active, close_scope, enter
+from neuroparam._value.once import active, close_scope, enter, last_step
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
 
@@ -52,7 +52,8 @@ def running(
                 self.__dict__[PROVEN] = True
             # Activation checkpointing runs a forward again within a backward pass.
             if torch._C._current_graph_task_id() == -1:
-                judge_without_optimizer(values, functools.partial(_parameters_around, self))
+                around = functools.partial(_parameters_around, self)
+                judge_without_optimizer(values, around, last_step())
             output = plain.forward(self, *args, **keywords)
             watch_output(output, [v for v in values if v.raw.requires_grad])
             return output

@@ -6,13 +6,14 @@ The graph behind the output of the module shows it, so that it is found in code 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from neuroparam._ground.errors import MisuseWarning
+from neuroparam._ground.messages import warn
+from neuroparam._maps.base import Parametrization
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.parameter import NeuronParameter, in_words
 
@@ -69,10 +70,12 @@ def warn_if_bounded_again(
     """
     sources = {t.grad_fn: value for value, t in values.items() if t.grad_fn is not None}
     for value, node, is_first in _first_uses(sources, outputs):
+        if not isinstance(value.last_map, Parametrization):
+            continue  # A map that states no domain may stay inside or not.
         problem = _clamped(value, node, is_first) or _mapped(value, node)
         if problem is not None and value.evidence.is_news("bounded again"):
             (path,) = paths_in_networks([value])
-            warnings.warn(f"{path!r}: {problem}", MisuseWarning, stacklevel=5)
+            warn(f"{path!r}: {problem}", MisuseWarning)
 
 
 def _first_uses(

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import neuroparam
-from neuroparam import make_fixed, make_trainable, neuron_parameters
+from neuroparam import make_fixed, make_trainable, neuron_parameters, values
 from tests.support.modules import FromRecord, Nest, Pair, assert_unchanged, snapshot
 
 INSIDE = os.path.dirname(neuroparam.__file__)
@@ -139,3 +139,38 @@ def test_an_interrupt_at_any_line_leaves_all_as_it_was_or_completely_changed(bui
             unchanged.append(point)
         assert state(module) == whole
     assert len(unchanged) > 0.8 * len(every_point)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_an_interrupt_at_any_line_of_a_load_leaves_each_value_as_it_was_or_loaded(
+    assign: bool,
+) -> None:
+    """Never raw numbers of one network with constants of another."""
+
+    def build(factor: float) -> nn.Module:
+        module = plain()
+        for name in NAMES[:6]:
+            part = getattr(module, name)
+            new = factor * part
+            setattr(module, name, nn.Parameter(new) if isinstance(part, nn.Parameter) else new)
+        return attach(module)
+
+    source = build(3.0)
+    for raw in neuron_parameters(source):
+        torch.nn.init.constant_(raw, 0.5)
+    new, old = values(source), values(build(1.0))
+
+    def load(module: nn.Module) -> None:
+        module.load_state_dict(source.state_dict(), assign=assign)
+
+    load(build(1.0))
+    some_were_old = 0
+    for point in points(lambda: load(build(1.0))):
+        module = build(1.0)
+        interrupted(lambda module=module: load(module), point)
+        for path, value in values(module).items():
+            assert torch.equal(value, new[path]) or torch.equal(value, old[path]), path
+            some_were_old += not torch.equal(value, new[path])
+        load(module)
+        assert all(map(torch.equal, values(module).values(), new.values()))
+    assert some_were_old

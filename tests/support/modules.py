@@ -169,7 +169,7 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         state[f"{name}: class"] = type(part)
         for key, value in part.__dict__.items():
-            if key in ("evidence", "_neuroparam_proven"):
+            if key in ("evidence", "root", "_neuroparam_proven"):
                 continue  # what forwards and backward passes have shown
             state[f"{name}.{key}"] = copy.copy(value) if isinstance(value, (dict, set)) else value
         plain = {k: v for k, v in part.__dict__.items() if isinstance(v, Tensor)}

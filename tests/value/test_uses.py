@@ -39,6 +39,7 @@ def said(net: nn.Module, times: int = 3) -> list[str]:
         for _ in range(times):
             net(X).sum().backward()
     assert all(issubclass(w.category, errors.MisuseWarning) for w in seen)
+    assert all(w.filename == __file__ for w in seen)
     return [str(w.message) for w in seen]
 
 
@@ -98,6 +99,18 @@ def test_a_bound_may_be_a_tensor(use, proposed: str) -> None:
 )
 def test_other_uses_say_nothing(use) -> None:
     assert said(make_trainable(Layer(use), {"decay": ExpScaledLog()})) == []
+
+
+def test_a_map_that_states_no_domain_may_stay_inside() -> None:
+    class Grid(nn.Module):
+        def forward(self, value: Tensor) -> Tensor:
+            return value + ((value * 4096).round() / 4096 - value).detach()
+
+        def right_inverse(self, value: Tensor) -> Tensor:
+            return value
+
+    chain = [BoundedSigmoid(0.0, 1.0), Grid()]
+    assert said(make_trainable(Layer(lambda d: d.clamp(0, 1)), {"decay": chain})) == []
 
 
 def test_snntorch_clamps_its_decay_to_the_domain_of_its_parametrization() -> None:

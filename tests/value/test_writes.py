@@ -109,6 +109,7 @@ def test_elsewhere_it_is_a_warning_once(write, later) -> None:
             write(net[0])
             later(net, optimizer)
     assert [w.category for w in seen] == [errors.MisuseWarning]
+    assert seen[0].filename == __file__
     assert "'0.threshold': code has written in place into it" in str(seen[0].message)
     assert torch.equal(values(net)["0.threshold"], torch.ones(3))
 
