@@ -318,7 +318,7 @@ class NonFiniteError(NeuroparamError, ArithmeticError):
 class NeuroparamWarning(UserWarning):
     """Base of the warnings that this library gives while a network is trained.
 
-    A test run can make them errors: `-W error::neuroparam.errors.NeuroparamWarning`, or
+    A test run can make them errors: `pytest -W error::neuroparam.errors.NeuroparamWarning`, or
     `warnings.simplefilter("error", neuroparam.errors.NeuroparamWarning)`.
     """
 
