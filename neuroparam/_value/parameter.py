@@ -538,7 +538,7 @@ def _unpacked(packed: tuple[Tensor, int]) -> Tensor:
     if saved._version != version:  # With hooks for saved tensors, torch does not check this.
         raise RuntimeError(
             "a tensor that a parametrization needs for its gradient was modified by an inplace "
-            "operation (an optimizer step between forward and backward is one)"
+            "operation (an optimizer step or an assignment between forward and backward is one)"
         )
     return saved
 
