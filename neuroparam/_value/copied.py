@@ -73,7 +73,9 @@ class Copied:
             other = reference()
             if theirs == mine or other is None or not torch.equal(other.raw.detach(), raw):
                 continue
-            if value.evidence.is_news("copied"):
+            # Single numbers may be equal by chance, unless they come from training.
+            telling = raw.unique().numel() > 1 or other.evidence.proven
+            if telling and value.evidence.is_news("copied"):
                 warn(
                     f"the raw numbers of {value.path_in_network!r} are a copy of those of another "
                     f"network, where they mean other values: the maps are {theirs} there, "

@@ -207,6 +207,8 @@ def test_no_training_leaves_the_domain(case: Case, learning_rate: float) -> None
 # ----------------------------------------------------------------------- copying and fixing
 
 
+# snnTorch keeps every neuron that was ever built, and all of them get the same raw numbers here.
+@pytest.mark.filterwarnings("ignore:the raw numbers of .* are a copy")
 @every_trained
 def test_copies_after_a_forward_and_fixing_give_the_librarys_own_module(case: Case) -> None:
     plain = built(case)

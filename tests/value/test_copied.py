@@ -139,6 +139,7 @@ def test_raw_numbers_under_other_constants_are_said(
 @each_copy
 def test_so_is_a_single_number(copied: Callable[..., None]) -> None:
     source, target = (make_trainable(Leaky(tau), "tau") for tau in (20.0, 30.0))
+    source(INPUT).sum().backward()
     source.tau = 21.0
     copied(source, target)
     with pytest.warns(UserWarning, match=r"reference=20\) there, .*reference=30\) here"):
