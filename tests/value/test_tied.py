@@ -240,14 +240,15 @@ def test_memory_stays_what_it_is() -> None:
     memory = []
     tracemalloc.start()
     try:
-        for _ in range(3):
+        for _ in range(5):
             for _ in range(80):
                 live(module, PLAIN)
             gc.collect()
             memory.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert memory[2] - memory[1] < 80 * 100  # bytes; each life makes hundreds of objects
+    # in bytes; each life makes hundreds of objects, and what stays of tables goes up and down
+    assert memory[4] - memory[1] < 3 * 80 * 100
 
 
 def all_hooks(module: nn.Module) -> list[tuple[str, int]]:
