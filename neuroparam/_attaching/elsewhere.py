@@ -11,6 +11,7 @@ from torch import nn
 from neuroparam._attaching.names import matches
 from neuroparam._attaching.refusals import is_number
 from neuroparam._ground.errors import NotTrainableError
+from neuroparam._ground.torch_state import OF_EVERY_MODULE
 from neuroparam._value.records import fields_of, is_record
 
 __all__ = ["refuse_if_elsewhere"]
@@ -46,11 +47,8 @@ def _kept_by(path: str, owner: nn.Module) -> Iterator[_Kept]:
             reason = f"it is in a slot of {type(owner).__name__}, where nothing can take its place"
             yield _Kept(_joined(path, name), reason, "Take it out of `__slots__`.")
     for name, value in owner.__dict__.items():
-        if name not in _OF_MODULES:
+        if name not in OF_EVERY_MODULE:
             yield from _inside(_joined(path, name), value, _DEPTH)
-
-
-_OF_MODULES = frozenset(nn.Module().__dict__)
 
 
 def _inside(path: str, holder: Any, depth: int) -> Iterator[_Kept]:

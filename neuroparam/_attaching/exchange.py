@@ -66,6 +66,7 @@ class Undo:
             allow_in_optimizers(parameter)
             if not parameter.is_set_to(memory):
                 with torch.no_grad():
+                    # torch's stubs know `set_` with a storage only.
                     parameter.set_(memory)  # type: ignore[call-overload]
             parameter.grad = gradient
             parameter.requires_grad_(requires_grad)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from neuroparam._ground.torch_state import all_modules
+from neuroparam._ground.torch_state import OF_EVERY_MODULE, all_modules
 from neuroparam._value.injected import without_history
 from neuroparam._value.running import tensors_in
 
@@ -27,11 +27,8 @@ def detach_states(module: nn.Module, parameters: Iterable[nn.Parameter]) -> None
     for part in all_modules(module):
         for store in (part._buffers, part.__dict__):
             for name, value in list(store.items()):
-                if name not in _OF_MODULES and _is_past(value, changing):
+                if name not in OF_EVERY_MODULE and _is_past(value, changing):
                     store[name] = without_history(value)
-
-
-_OF_MODULES = frozenset(nn.Module().__dict__)
 
 
 def _is_past(state: object, changing: set[int]) -> bool:

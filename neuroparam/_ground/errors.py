@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -66,8 +66,11 @@ class NeuroparamError(Exception):
 
 # `neuroparam.errors` offers what `__all__` lists; this function is for the library itself.
 @contextmanager
-def placed(path: str) -> Iterator[None]:
+def placed(path: str | Callable[[], str]) -> Iterator[None]:
     """Gives every error of this library that is raised inside the path of the value concerned.
+
+    Args:
+        path: the path, or what finds it; this is called only if there is an error without one.
 
     >>> with placed("lif.tau"):
     ...     raise TimeStepError("dt is needed.")
@@ -78,7 +81,8 @@ def placed(path: str) -> Iterator[None]:
     try:
         yield
     except NeuroparamError as error:
-        error.at(path)
+        if error.path is None:
+            error.at(path if isinstance(path, str) else path())
         raise
 
 

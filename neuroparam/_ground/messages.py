@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from itertools import takewhile
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -57,9 +59,11 @@ def listing(paths: Iterable[str]) -> str:
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warns at the line of the user's that is running, whatever torch and we do below it."""
-    level = 1
-    for level, frame in enumerate(callers(), start=1):  # noqa: B007
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if package not in ("neuroparam", "torch"):
-            break
-    warnings.warn(message, category, stacklevel=level)
+    inside = [*takewhile(_is_inside, callers())]
+    warnings.warn(message, category, stacklevel=1 + len(inside))
+
+
+def _is_inside(frame: FrameType) -> bool:
+    """Whether a call is one of ours, or of torch's."""
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return package in ("neuroparam", "torch")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "OF_EVERY_MODULE",
     "all_modules",
     "callers",
     "current_level",
@@ -20,6 +21,9 @@ __all__ = [
     "transform_level",
     "whole",
 ]
+
+# The names of the attributes that every module has. All others are the module's own.
+OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 
 # Both are asked at every read of a value, so they are looked up once.
 current_level = torch._C._functorch.maybe_current_level
@@ -48,6 +52,11 @@ def callers() -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def is_replaced() -> bool:
+    """Whether stand-ins take the place of tensors: under `torch.func` and while torch traces."""
+    return transform_level() > 0 or torch._C._get_tracing_state() is not None
 
 
 def put_first(hooks: dict[Any, Any], key: str, hook: object) -> None:

@@ -155,7 +155,8 @@ class Parametrization(nn.Module):
         """
         self.follow()
         self._show()
-        return self.__dict__["_shown"][0]  # type: ignore[no-any-return]
+        shown: Tensor = self.__dict__["_shown"][0]
+        return shown
 
     def _show(self) -> None:
         """Keeps the present constants as the tensor of `get_extra_state`."""
@@ -219,6 +220,10 @@ class Parametrization(nn.Module):
         self._constants_in(self._as_tensor(state))
         self._show()
 
+    def present_constants(self) -> dict[str, Any]:
+        """The constants by their names, as Python has them."""
+        return {name: getattr(self, name) for name in self.constant_names}
+
     def restore(self, constants: dict[str, Any]) -> None:
         """Takes back the constants that the map had before a load, which was interrupted."""
         for name, constant in constants.items():
@@ -241,7 +246,7 @@ class Parametrization(nn.Module):
         if isinstance(state, Tensor):
             return state
         if isinstance(state, dict):
-            mine = {name: getattr(self, name) for name in self.constant_names}
+            mine = self.present_constants()
             theirs = {name: entry for name, entry in state.items() if name != "parametrization"}
             kind, own = state.get("parametrization"), type(self).__name__
             if isinstance(kind, str) and kind != own:
@@ -308,7 +313,7 @@ class Parametrization(nn.Module):
             self.set_extra_state(state)
 
     def extra_repr(self) -> str:
-        shown = ((name, getattr(self, name)) for name in self.constant_names)
+        shown = self.present_constants().items()
         return ", ".join(
             f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
             for name, value in shown

@@ -16,7 +16,7 @@ from neuroparam._ground.errors import CheckpointError
 from neuroparam._ground.messages import listing
 from neuroparam._ground.torch_state import all_modules, callers
 from neuroparam._value.parameter import NeuronParameter
-from neuroparam._value.place import attached, is_attached
+from neuroparam._value.place import attached, is_attached, with_holders
 from neuroparam._value.records import Record
 
 __all__ = ["plain_state_dict", "refuse_unfit", "stop_watching_loads", "watch_loads"]
@@ -106,11 +106,8 @@ def watch_loads(module: nn.Module) -> None:
     The hook is on every module from the one given to those that hold attached values, because
     `load_state_dict` may be called on any of them.
     """
-    modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
-    for place in attached(module, every_path=True):
-        names = place.path.split(".")[:-1]
-        for length in range(len(names) + 1):
-            part = modules[".".join(names[:length])]
+    for _, holders in with_holders(module):
+        for part in holders:
             if not any(map(_is_ours, part._load_state_dict_pre_hooks.values())):
                 part.register_load_state_dict_pre_hook(refuse_unfit)
 

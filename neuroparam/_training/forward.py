@@ -12,11 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuroparam._ground.torch_state import all_modules, is_compiling, put_first, transform_level
+from neuroparam._ground.torch_state import (
+    all_modules,
+    is_compiling,
+    is_replaced,
+    put_first,
+    transform_level,
+)
 from neuroparam._training.processes import share_constants, share_constants_again
-from neuroparam._value.once import active, close_interrupted, close_scope, open_scope
+from neuroparam._value.once import active, close_interrupted, close_scope, is_open, open_scope
 from neuroparam._value.parameter import NeuronParameter
-from neuroparam._value.place import attached, is_attached
+from neuroparam._value.place import is_attached, with_holders
 from neuroparam._value.running import has_forward, watch_output
 
 __all__ = ["stop_watching", "watch_forward"]
@@ -34,9 +40,9 @@ class _Watched:
         values: those of modules without a forward, which this module reads in its own.
     """
 
-    def __init__(self, module: nn.Module, is_given: bool, values: list[NeuronParameter]):
-        self.is_given = is_given
-        self.values = values
+    def __init__(self, module: nn.Module):
+        self.is_given = False
+        self.values: list[NeuronParameter] = []
         before, after, always = _hooks_of(module)
         put_first(before, _KEY, _enter)
         after[_KEY] = _leave
@@ -58,13 +64,12 @@ def _hooks_of(module: nn.Module) -> tuple[dict[Any, Any], dict[Any, Any], dict[A
 def watch_forward(module: nn.Module) -> None:
     """Evaluates once per forward of `module`, and of what is between it and its neurons."""
     module = module._modules.get("_orig_mod") or module  # torch.compile has wrapped it.
-    readers = _readers(module)
-    for reader, values in readers.items():
-        state: _Watched | None = reader.__dict__.get(_KEY)
-        is_given = reader is module or (state is not None and state.is_given)
-        if state is not None:
-            state.remove(reader)
-        reader.__dict__[_KEY] = _Watched(reader, is_given, values)
+    for reader, values in _readers(module).items():
+        if _KEY not in reader.__dict__:
+            reader.__dict__[_KEY] = _Watched(reader)
+        state: _Watched = reader.__dict__[_KEY]
+        state.is_given = state.is_given or reader is module
+        state.values = values
     share_constants_again(module)
 
 
@@ -74,16 +79,12 @@ def _readers(module: nn.Module) -> dict[nn.Module, list[NeuronParameter]]:
     A neuron module that has no forward, such as a container of constants, is read by the module
     above it: the values of such modules come with the first one above that has a forward.
     """
-    modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
     found: dict[nn.Module, list[NeuronParameter]] = {module: []}
-    for place in attached(module, every_path=True):
+    for place, holders in with_holders(module):
         unread = None if has_forward(type(place.neuron)) else place.parameter
-        path = place.path
-        while path:
-            path = path.rpartition(".")[0]
-            reader = modules.get(path)
-            # A path leads through records, which are parts of the neuron.
-            if reader is None or reader is place.neuron or not has_forward(type(reader)):
+        for reader in holders:
+            # Records are parts of the neuron, and have no forward.
+            if reader is place.neuron or not has_forward(type(reader)):
                 continue
             values = found.setdefault(reader, [])
             if unread is not None and unread not in values:
@@ -114,7 +115,8 @@ def _enter(module: nn.Module, *_: Any) -> None:
     if not is_compiling():
         state: _Watched = module.__dict__[_KEY]
         scopes = active.scopes
-        if not state.is_given and scopes and scopes[-1].level == transform_level():
+        is_inside = bool(scopes) and scopes[-1].level == transform_level()
+        if is_inside and not state.is_given and not is_open(module):
             return
         frame = sys._getframe(1)
         close_interrupted()
@@ -126,13 +128,7 @@ def _enter(module: nn.Module, *_: Any) -> None:
 def _leave(module: nn.Module, *args_and_output: Any) -> None:
     if not is_compiling():
         state: _Watched = module.__dict__[_KEY]
-        if state.values and len(args_and_output) == 2:
-            _watch(state, args_and_output)
+        has_output = len(args_and_output) == 2  # torch gives none where the forward has raised.
+        if state.values and has_output and torch.is_grad_enabled() and not is_replaced():
+            watch_output(args_and_output[1], state.values)
     close_scope(module)
-
-
-def _watch(state: _Watched, args_and_output: Any) -> None:
-    if not torch.is_grad_enabled() or transform_level() or torch._C._get_tracing_state():
-        return
-    values = [v for v in state.values if not v.evidence.proven and v.raw.requires_grad]
-    watch_output(args_and_output[1], values)

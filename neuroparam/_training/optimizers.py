@@ -113,7 +113,7 @@ def _before_step(optimizer: Optimizer, *_: object) -> None:
             if key in replaced:
                 error = OptimizerError(type(optimizer).__name__)
                 value = replaced[key][1]()
-                raise error if value is None else error.at(value.path_in_network)
+                raise error if value is None else error.at(value.path_in_network())
     hooks: dict[Any, Any] = optimizer._optimizer_step_post_hooks
     if plan.held and _KEY not in hooks:
         put_first(hooks, _KEY, _after_own_step)  # A hook of the user's may raise.
@@ -123,7 +123,7 @@ def _after_own_step(optimizer: Optimizer, *_: object) -> None:
     """Looks at what a step has done to the values that the optimizer holds."""
     if is_compiling():
         return  # Compiled code can neither raise nor warn.
-    note_optimizer_step()
+    note_optimizer_step()  # If this raises below, `_after_step` does not run.
     plan = _plans.get(optimizer)
     held = [] if plan is None else living(plan.held)
     for parameter in held:

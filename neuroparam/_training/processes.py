@@ -92,7 +92,7 @@ def share_constants(module: nn.Module) -> None:
         # state_dict() would make fully_shard take back the tensors of this forward.
         constants = {
             a.path: [
-                {name: getattr(each, name) for name in each.constant_names}
+                each.present_constants()
                 for each in a.parameter
                 if isinstance(each, Parametrization)
             ]

@@ -77,8 +77,8 @@ class Copied:
             telling = raw.unique().numel() > 1 or other.evidence.proven
             if telling and value.evidence.is_news("copied"):
                 warn(
-                    f"the raw numbers of {value.path_in_network!r} are a copy of those of another "
-                    f"network, where they mean other values: the maps are {theirs} there, "
+                    f"the raw numbers of {value.path_in_network()!r} are a copy of those of "
+                    f"another network, where they mean other values: the maps are {theirs} there, "
                     f"{mine} here. Copy with load_state_dict(other.state_dict()), which "
                     f"takes the constants along, or give both the same constants when they are "
                     f"attached.",

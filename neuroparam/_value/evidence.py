@@ -197,7 +197,7 @@ def judge(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
 
     Args:
         values: the values.
-        others_train: whether any Parameter of the optimizer has a gradient.
+        others_train: whether any other Parameter of the optimizer has a gradient.
 
     Raises:
         NoGradientError: values in use got no gradient, time after time.

@@ -86,7 +86,7 @@ def _value_property(name: str) -> property:
 
     def delete(module: nn.Module) -> None:
         parameter = parametrizations_of(module).get(name)
-        path = parameter.path if isinstance(parameter, NeuronParameter) else name
+        path = parameter.path_in_network() if isinstance(parameter, NeuronParameter) else name
         raise InvalidArgumentError(
             "assignment",
             "del",
@@ -246,6 +246,7 @@ class _Members:
                 "make_fixed(copy.deepcopy(module)), or save its state_dict()."
             )
         make, args, *rest = plain_class(self).__reduce_ex__(self, protocol)
+        # The stubs of `copyreg` leave this function out.
         if make in (copyreg.__newobj__, object.__new__):  # type: ignore[attr-defined]
             make, args = _new, (plain_class(self), type(self)._neuroparam_names)
         # torch neither copies tensors with a history nor sends them to other processes.
@@ -255,12 +256,12 @@ class _Members:
 def _copied_graph(module: fx.GraphModule, memo: dict[int, Any]) -> fx.GraphModule:
     """A copy of a traced module, which has a class of its own that holds the code of its graph."""
     plain = plain_class(module)
-    made: Any = plain.__new__(plain)
+    made: fx.GraphModule = plain.__new__(plain)
     memo[id(module)] = made
     made.__setstate__(copy.deepcopy(without_history(module.__dict__), memo))
     made.graph = made._graph  # This writes the code.
     _inject(made)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _recompile(self: Any) -> Any:
@@ -325,6 +326,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         return classes.setdefault(key, made)
 
 
+# Its metaclass and its layout are wanted, and no abstract method.
 class _Abstract(abc.ABC):  # noqa: B024
     """A base as a class has in which an abstract base class comes first."""
 
@@ -341,19 +343,20 @@ def _derived(plain: Any, name: str, body: dict[str, Any]) -> type:
     new: Any = abc.ABCMeta.__new__ if issubclass(kind, abc.ABCMeta) else type.__new__
     for base in (nn.Module, _Abstract):
         if issubclass(kind, type(base)):
-            made: Any = new(kind, name, (base,), dict(body))
+            made: type = new(kind, name, (base,), dict(body))
             try:
                 made.__bases__ = (plain,)
             except TypeError:  # Python finds that their instances are laid out differently.
                 continue
-            return made  # type: ignore[no-any-return]
+            return made
     try:
-        return new(kind, name, (plain,), body)  # type: ignore[no-any-return]
+        heard: type = new(kind, name, (plain,), body)
     except Exception as error:  # It is the library's hook, and may raise anything.
         raise UnsupportedModuleError(
             f"{plain.__name__} allows no subclass, which an attached module is an instance of: "
             f"{type(error).__name__}: {error}."
         ) from error
+    return heard
 
 
 def _new(plain: type, names: frozenset[str]) -> Any:

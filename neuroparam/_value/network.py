@@ -38,9 +38,9 @@ def paths_in_networks(values: Iterable[Located]) -> list[str]:
     found: dict[int, str] = {}
     for value in wanted:
         if id(value) not in found:
-            root = None if value.root is None else value.root()
+            root: Any = None if value.root is None else value.root()
             if root is None or id(value) not in _paths_below(root, [value]):
-                root = value  # type: ignore[assignment]
+                root = value
             network = _outermost(root)
             value.root = weakref.ref(network)
             found[id(value)] = value.path  # if nothing holds it

@@ -340,7 +340,7 @@ def open_scope(root: nn.Module, frame: FrameType | None = None) -> None:
     """Opens the scope of a forward of `root`; inside another scope it joins that one.
 
     Args:
-        root: the module given to `make_trainable`.
+        root: a module above a neuron, or the one given to `make_trainable`.
         frame: the call that runs its forward, for `close_interrupted`.
     """
     scopes = _open_scopes()

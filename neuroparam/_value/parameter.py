@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,9 +17,9 @@ from neuroparam._ground.errors import (
     EvaluationError,
     InvalidArgumentError,
     MisuseWarning,
-    NeuroparamError,
     OutOfDomainError,
     ParametrizationError,
+    placed,
 )
 from neuroparam._ground.messages import describe, warn
 from neuroparam._ground.real import as_real, why_not_real
@@ -219,20 +218,9 @@ class NeuronParameter(parametrize.ParametrizationList):
             value = self[index](value)
         return value
 
-    @property
     def path_in_network(self) -> str:
         """Where the value is in the network that the user runs."""
         return paths_in_networks([self])[0]
-
-    @contextmanager
-    def _placed(self) -> Iterator[None]:
-        """Gives every error that is raised inside the path of this value."""
-        try:
-            yield
-        except NeuroparamError as error:
-            if error.path is None:
-                error.at(self.path_in_network)
-            raise
 
     def refuse_written(self, copy: Copy) -> None:
         """Raises because a forward has written into the value, which it computes with.
@@ -242,13 +230,13 @@ class NeuronParameter(parametrize.ParametrizationList):
         """
         raise InvalidArgumentError(
             "assignment", copy.value, f"a forward has written in place into it, {_LOST}"
-        ).at(self.path_in_network)
+        ).at(self.path_in_network())
 
     def warn_of_write(self, copy: Copy) -> None:
         """Warns, once, that code outside of every forward has written into the value."""
         if self.evidence.is_news("written"):
             warn(
-                f"{self.path_in_network!r}: code has written in place into it, {_LOST}; what was "
+                f"{self.path_in_network()!r}: code has written in place into it, {_LOST}; what was "
                 f"written is {describe(copy.value)}.",
                 MisuseWarning,
             )
@@ -263,7 +251,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             InvalidArgumentError: wrong type, shape or dtype, or a tensor with a gradient history.
             OutOfDomainError: values outside the domain, or NaN.
         """
-        with self._placed():
+        with placed(self.path_in_network):
             self._follow()
             tensor = self._assignable(value)
             try:
@@ -323,7 +311,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             raise CheckpointError(
                 f"the checkpoint of a plain module does not fit, and nothing of it was loaded: "
                 f"{error.problem}; it has {describe(entry)}."
-            ).at(self.path_in_network) from None
+            ).at(self.path_in_network()) from None
 
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object.
@@ -334,20 +322,20 @@ class NeuronParameter(parametrize.ParametrizationList):
             OutOfDomainError: as `raw_of`.
         """
         if _called_by_functional_call():
-            owner, dot, name = self.path_in_network.rpartition(".")
+            owner, dot, name = self.path_in_network().rpartition(".")
             raise InvalidArgumentError(
                 "assignment",
                 value,
                 f"functional_call can exchange the raw tensor only, whose key is "
                 f"'{owner}{dot}parametrizations.{name}.original' (and raw = right_inverse(value))",
-            ).at(self.path_in_network)
+            ).at(self.path_in_network())
         if self.raw.is_meta:
             raise InvalidArgumentError(
                 "assignment",
                 value,
                 "its module is on the meta device, which stores no numbers; materialise it first "
                 "(to_empty, load_state_dict)",
-            ).at(self.path_in_network)
+            ).at(self.path_in_network())
         raw = sharded_like(self.raw, self.raw_of(value))
         with torch.no_grad():
             self.raw.copy_(raw)
@@ -367,7 +355,8 @@ class NeuronParameter(parametrize.ParametrizationList):
         except AttributeError as error:
             # Inside a property, an AttributeError would mean that the attribute is missing.
             # Modules that define __getattr__ would swallow it.
-            raise EvaluationError(f"reading it failed: {error}").at(self.path_in_network) from error
+            failed = EvaluationError(f"reading it failed: {error}")
+            raise failed.at(self.path_in_network()) from error
 
     def _follow(self) -> None:
         """Takes over constants that were copied into this value's state dict in place."""
@@ -377,7 +366,7 @@ class NeuronParameter(parametrize.ParametrizationList):
                     alive.note_change()
                     self.fingerprint = fingerprint(self.raw)  # It came with its constants.
         except CheckpointError as error:
-            raise error.at(self.path_in_network) from None
+            raise error.at(self.path_in_network()) from None
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str, *, assign: bool = False
@@ -397,7 +386,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         raw = state_dict.get(f"{prefix}original")
         if raw is None:
             return
-        with self._placed():
+        with placed(self.path_in_network):
             if not is_tensor_like(raw):
                 raise CheckpointError(f"the checkpoint has {describe(raw)} for the raw tensor.")
             if not _is_same_shape(raw, self.raw):
@@ -440,7 +429,7 @@ class NeuronParameter(parametrize.ParametrizationList):
         # Raw numbers and constants mean a value together, also where a load is interrupted.
         raw, numbers = self.raw, self.raw.detach().clone()
         maps: list[Any] = [each for each in self._modules.values() if _keeps_constants(each)]
-        constants = [{name: getattr(each, name) for name in each.constant_names} for each in maps]
+        constants = [each.present_constants() for each in maps]
         errors = len(error_msgs)
         try:
             super()._load_from_state_dict(

@@ -20,7 +20,14 @@ from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.records import neuron_at
 from neuroparam._value.storage import Kind
 
-__all__ = ["Place", "attached", "is_attached", "refuse_non_module", "refuse_scripted"]
+__all__ = [
+    "Place",
+    "attached",
+    "is_attached",
+    "refuse_non_module",
+    "refuse_scripted",
+    "with_holders",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,19 @@ def attached(module: nn.Module, *, every_path: bool = False) -> Iterator[Place]:
                 path = f"{prefix}.{name}" if prefix else name
                 neuron = neuron_at(modules, prefix)
                 yield Place(path, owner, name, (), neuron, Kind.ATTACHED, parameter)
+
+
+def with_holders(module: nn.Module) -> Iterator[tuple[Place, list[nn.Module]]]:
+    """Every attached value by each of its paths, with the modules that hold it.
+
+    Returns:
+        A place, and the modules from its owner up to the given one, which may be the same.
+    """
+    modules = dict(nn.Module.named_modules(module, remove_duplicate=False))
+    for place in attached(module, every_path=True):
+        names = place.path.split(".")[:-1]
+        paths = (".".join(names[:length]) for length in range(len(names), -1, -1))
+        yield place, [modules[path] for path in paths]
 
 
 def is_attached(module: nn.Module) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._ground.errors import InvalidArgumentError
+from neuroparam._ground.torch_state import OF_EVERY_MODULE
 
 __all__ = ["Record", "fields_of", "is_record", "neuron_at"]
 
@@ -157,7 +158,7 @@ def _rebuilt(value: Any) -> Any:
 def _besides(record: Any) -> dict[str, Any]:
     """What a record keeps besides its fields, without what it can compute anew."""
     kind, kept = type(record), getattr(record, "__dict__", {})
-    names = kept.keys() - {*_names_of(kind), *nn.Module().__dict__}
+    names = kept.keys() - {*_names_of(kind), *OF_EVERY_MODULE}
     return {
         name: value
         for name, value in kept.items()
@@ -231,7 +232,7 @@ def _class_for(kind: type) -> type:
 
 def _mirror(base: type, kind: type, names: tuple[str, ...]) -> type:
     """A class with the members that one class gives to a type of record, for its stand-ins."""
-    mirror: Any = type(base.__name__, (), {"__slots__": ()})
+    mirror = type(base.__name__, (), {"__slots__": ()})
     for name, member in vars(base).items():
         if name in _OF_MODULES or name in names or isinstance(member, MemberDescriptorType):
             continue
@@ -244,7 +245,7 @@ def _mirror(base: type, kind: type, names: tuple[str, ...]) -> type:
         elif isinstance(member, property):
             member = property(*(_rebound(f, mirror) for f in (member.fget, member.fset)))
         setattr(mirror, name, member)
-    return mirror  # type: ignore[no-any-return]
+    return mirror
 
 
 def _rebound(function: Any, mirror: type) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._ground.torch_state import is_compiling, transform_level
+from neuroparam._ground.torch_state import is_compiling, is_replaced
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
 from neuroparam._value.once import active, close_scope, enter, last_step
 from neuroparam._value.parameter import NeuronParameter
@@ -45,7 +45,7 @@ def running(
             return plain.forward(self, *args, **keywords)
         opened = enter(self)
         try:
-            if not _is_watched(self):
+            if PROVEN in self.__dict__ or not torch.is_grad_enabled() or is_replaced():
                 return plain.forward(self, *args, **keywords)
             values = [v for v in values_of(self) if not v.evidence.proven]
             if not values:
@@ -55,23 +55,13 @@ def running(
                 around = functools.partial(_parameters_around, self)
                 judge_without_optimizer(values, around, last_step())
             output = plain.forward(self, *args, **keywords)
-            watch_output(output, [v for v in values if v.raw.requires_grad])
+            watch_output(output, values)
             return output
         finally:
             if opened:
                 close_scope(self)
 
     return forward
-
-
-def _is_watched(neuron: nn.Module) -> bool:
-    return not (
-        PROVEN in neuron.__dict__
-        or not torch.is_grad_enabled()
-        # Both replace tensors by stand-ins.
-        or transform_level()
-        or torch._C._get_tracing_state()
-    )
 
 
 def _parameters_around(neuron: nn.Module) -> Iterator[nn.Parameter]:
@@ -93,13 +83,14 @@ class _Wanted:
             evidence.wanted = True
 
 
-def watch_output(output: Any, values: list[NeuronParameter]) -> None:
+def watch_output(output: Any, values: Iterable[NeuronParameter]) -> None:
     """Notes whether a module gives an output with a graph, and whether a gradient comes to it.
 
     Args:
-        output: what the forward of the module has given.
-        values: those of the module to which no gradient has come yet.
+        output: what the forward of the module has given, with gradients enabled.
+        values: those of the module. What is proven or frozen needs no watching.
     """
+    values = [v for v in values if not v.evidence.proven and v.raw.requires_grad]
     if not values:
         return
     evidences = [value.evidence for value in values]

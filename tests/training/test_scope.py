@@ -13,6 +13,7 @@ from torch._dynamo.testing import CompileCounter
 
 from neuroparam import errors, make_fixed, make_trainable, neuron_parameters, values
 from tests.support.counting import Counting, evaluations
+from tests.support.inside import once
 
 XS = torch.rand(20, 3)
 
@@ -68,6 +69,28 @@ def test_wherever_it_is_entered(entry: str) -> None:
         assert evaluations(lambda: run(XS)) == 1
     with torch.no_grad():
         assert evaluations(lambda: run(XS)) == 1
+
+
+class Tree(nn.Module):
+    """Calls itself, and reads a value below it before and after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Cell()
+
+    def forward(self, x: Tensor, depth: int = 2) -> Tensor:
+        x = self.cell(x)
+        return self.cell(self.cell(self(x, depth - 1))) if depth else x
+
+
+def test_a_module_between_that_calls_itself() -> None:
+    net = attached(nn.Sequential(Tree()))
+    assert evaluations(lambda: net(XS)) == 1
+    # Without the network around it, each call of its own is a forward that is not finished.
+    tree = net[0]
+    assert evaluations(lambda: tree(XS, 0)) == 1
+    assert evaluations(lambda: tree(XS)) == 3
+    assert not once.active.scopes
 
 
 def test_fixed_parts_carry_nothing() -> None:
