@@ -10,25 +10,15 @@ import torch
 from torch import Tensor
 
 from neuroparam import values
-from tests.ecosystem.network import Data, Supervised, assert_same
+from tests.ecosystem.network import Supervised, assert_same
+from tests.ecosystem.trainers import train_by_lightning, train_by_transformers
 
 
 def test_the_trainer_of_transformers_resumes(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    options = {"save_steps": 2, "learning_rate": 0.05, "lr_scheduler_type": "constant"}
 
     def train(model: Supervised, steps: int, resume: Path | None = None) -> None:
-        arguments = transformers.TrainingArguments(
-            output_dir=str(tmp_path),
-            max_steps=steps,
-            save_steps=2,
-            learning_rate=0.05,
-            lr_scheduler_type="constant",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-        )
-        trainer = transformers.Trainer(model, arguments, train_dataset=Data())
-        trainer.train(resume_from_checkpoint=resume and str(resume))
+        train_by_transformers(model, steps, tmp_path, resume, **options)
 
     torch.manual_seed(0)
     model, resumed = Supervised(50.0), Supervised()
@@ -55,17 +45,7 @@ def test_lightning_resumes(tmp_path: Path) -> None:
             return torch.optim.Adam(self.parameters(), lr=0.05)
 
     def train(model: Any, steps: int, resume: Path | None = None) -> Any:
-        trainer = lightning.Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )
-        trainer.fit(model, torch.utils.data.DataLoader(Data(), batch_size=4), ckpt_path=resume)
-        return trainer
+        return train_by_lightning(model, steps, tmp_path, resume)
 
     model, resumed = Lit(50.0), Lit()
     train(model, 2).save_checkpoint(tmp_path / "checkpoint")

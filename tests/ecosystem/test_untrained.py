@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam import errors, make_trainable
-from tests.ecosystem.network import Data, Leaky, X
+from tests.ecosystem.network import Leaky, X
+from tests.ecosystem.trainers import train_by_lightning, train_by_transformers
 
 STEPS = 15
 
@@ -78,30 +79,11 @@ def by_lightning(task: Task, folder: Path) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.Adam(self.parameters(), lr=0.01)
 
-    trainer = lightning.Trainer(
-        max_steps=STEPS,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-    )
-    trainer.fit(Lit(), torch.utils.data.DataLoader(Data(), batch_size=2))
+    train_by_lightning(Lit(), STEPS, folder)
 
 
 def by_transformers(task: Task, folder: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder),
-        max_steps=STEPS,
-        save_strategy="no",
-        learning_rate=0.01,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    transformers.Trainer(task, arguments, train_dataset=Data()).train()
+    train_by_transformers(task, STEPS, folder, save_strategy="no", learning_rate=0.01)
 
 
 LOOPS = [by_accelerate, by_schedulefree, by_lightning, by_transformers]

@@ -90,7 +90,9 @@ def test_given_constants_agree_in_every_precision(
     if None in {getattr(each, name) for name in each.constant_names}:
         each = fitted(20.0, each)
     state = each.get_extra_state().to(dtype)
-    copy.deepcopy(each).set_extra_state(state)
+    other = copy.deepcopy(each)
+    other.set_extra_state(state)
+    assert repr(other) == repr(each)
 
 
 @pytest.mark.parametrize(("one", "other"), [*itertools.permutations(MAPS[1:], 2)], ids=repr)

@@ -325,6 +325,7 @@ def test_silent_neurons_are_alive() -> None:
         optimizer.step()
 
     quietly(step, 20)
+    assert neuron_parameters(net)[0].grad == 0
 
 
 class First(nn.Module):
@@ -483,12 +484,17 @@ def test_a_gradscaler_that_skips_steps() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
 
     def step() -> None:
-        scaler.scale(net(X).sum()).backward()
+        scaler.scale(1e6 * net(X).sum()).backward()  # beyond the largest float at first
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
 
-    quietly(step, 30)
+    before = net.tau.item()
+    quietly(step, 5)
+    assert net.tau.item() == before  # All of these steps were skipped.
+    quietly(step, 25)
+    assert net.tau.item() != before
+    assert scaler.get_scale() < 2.0**115
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -529,6 +535,7 @@ def test_a_discriminator_that_steps_once_in_five() -> None:
             second.step()
 
     quietly(step, 60)
+    assert critic.tau != 5.0
 
 
 def test_meta_learning_by_functional_call() -> None:
@@ -547,6 +554,7 @@ def test_meta_learning_by_functional_call() -> None:
         outer.step()
 
     quietly(step, 20)
+    assert net.tau != 5.0
 
 
 def test_an_average_of_the_weights_beside() -> None:
@@ -562,6 +570,7 @@ def test_an_average_of_the_weights_beside() -> None:
         average(X)
 
     quietly(step, 30)
+    assert 5.0 != average.module.tau != net.tau
 
 
 def test_saliency_asks_for_other_gradients() -> None:
@@ -569,9 +578,11 @@ def test_saliency_asks_for_other_gradients() -> None:
 
     def look() -> None:
         x = X.clone().requires_grad_()
-        torch.autograd.grad(net(x).sum(), x)
+        (seen,) = torch.autograd.grad(net(x).sum(), x)
+        assert seen.abs().sum() > 0
 
     quietly(look, 50)
+    assert neuron_parameters(net)[0].grad is None
 
 
 def test_logging_of_what_is_not_in_use() -> None:

@@ -332,6 +332,7 @@ def test_an_optimizer_of_another_network_may_step_in_between() -> None:
             (loss(module) + other(torch.ones(3)).sum()).backward()
             optimizer.step()
         own.step()
+        assert not evidence.accumulated  # What counted against the values is forgotten.
 
 
 class Gradients(TorchFunctionMode):

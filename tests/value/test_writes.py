@@ -123,6 +123,7 @@ def test_reads_and_assignments_are_no_writes() -> None:
         net(X).sum().backward()
         optimizer.step()
         net[0].threshold.mean().item()
+    assert net[0].threshold.unique().numel() == 1  # All entries train alike, the first one too.
 
 
 def test_a_value_that_became_nan_is_not_written() -> None:
