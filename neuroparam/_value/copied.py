@@ -42,8 +42,9 @@ def _is_seen(raw: Tensor) -> bool:
 class Copied:
     """Finds raw tensors that have become equal to those of a value with other constants.
 
-    It compares values of one path and one shape, as networks have that the same code has built.
-    Nearly always their constants agree, and there is nothing to look at.
+    It compares values of one path and one shape in networks of one class, as the same code builds
+    them. Networks of other kinds may have equal raw numbers by chance. Nearly always the
+    constants agree, and there is nothing to look at.
     """
 
     def __init__(self) -> None:
@@ -88,12 +89,14 @@ class Copied:
 
 
 def _unlike(values: Iterable[Any]) -> weakref.WeakKeyDictionary[Any, _Group]:
-    """For each value, all of its path and shape, if the constants of any of them differ."""
+    """For each value, all that it is compared with, if the constants of any of them differ."""
     alike: dict[tuple[Any, ...], list[Any]] = {}
     for value in values:
         raw = value._parameters["original"]
         if _is_seen(raw):
-            alike.setdefault((value.path, raw.shape, raw.dtype), []).append(value)
+            # A copy has no root, and is compared with other copies.
+            network = None if value.root is None else type(value.root())
+            alike.setdefault((network, value.path, raw.shape, raw.dtype), []).append(value)
     found: weakref.WeakKeyDictionary[Any, _Group] = weakref.WeakKeyDictionary()
     for values_of_path in alike.values():
         group = [(weakref.ref(value), _maps_of(value)) for value in values_of_path]

@@ -40,9 +40,9 @@ def paths_in_networks(values: Iterable[Located]) -> list[str]:
         if id(value) not in found:
             root: Any = None if value.root is None else value.root()
             if root is None or id(value) not in _paths_below(root, [value]):
-                root = value
+                root = _outermost(value)
+                value.root = weakref.ref(root)
             network = _outermost(root)
-            value.root = weakref.ref(network)
             found[id(value)] = value.path  # if nothing holds it
             found |= _paths_below(network, wanted)
     # A holder that the garbage collector does not show leaves the path that was given.

@@ -182,3 +182,14 @@ def test_nothing_is_said_of_networks_that_train_side_by_side() -> None:
                 net.parametrizations.tau.original.zero_()  # back to the reference
             values(net)
             values(copy.deepcopy(net))
+
+
+def test_networks_of_other_kinds_may_have_equal_raw_numbers() -> None:
+    class Other(Leaky):
+        pass
+
+    source, target = drawn(), make_trainable(Other(5 + 40 * torch.rand(3)), "tau")
+    with torch.no_grad():
+        for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
+            mine.copy_(theirs)
+    assert values(target)["tau"].isfinite().all()
