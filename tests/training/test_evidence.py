@@ -480,7 +480,7 @@ def test_a_linear_probe_on_a_frozen_network() -> None:
 
 def test_a_gradscaler_that_skips_steps() -> None:
     net = make_trainable(Cell(), "tau")
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-9)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
 
     def step() -> None:
@@ -601,7 +601,7 @@ def test_threads_train_networks_of_their_own() -> None:
 
     def train(index: int) -> None:
         net = make_trainable(nn.Sequential(Cell("cast" if index % 2 else "alive")), "0.tau")
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
         try:
             for _ in range(30):
                 optimizer.zero_grad()
