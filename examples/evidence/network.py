@@ -106,6 +106,8 @@ class Network(nn.Module):
         gain: of the first weights.
         time_steps: with a number, the readout has no time constant, and one learned weight for
             each time step and output instead.
+        coupled: currents are multiplied with 1 - decay, as Norse, SpikingJelly and Sinabs do,
+            over its initial value; a longer time constant then also makes the input weaker.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Network(nn.Module):
         readout_tau: Tensor,
         gain: float = 1.0,
         time_steps: int | None = None,
+        coupled: bool = False,
     ):
         super().__init__()
         inputs, hidden, outputs = sizes
@@ -125,9 +128,15 @@ class Network(nn.Module):
             draw = torch.Generator().manual_seed(1000 + seed)
             first.append(uniform(inputs, hidden, draw) * gain)
             second.append(uniform(hidden, outputs, draw))
-        self.first, self.second = nn.Parameter(torch.stack(first)), nn.Parameter(torch.stack(second))
+        self.first, self.second = (
+            nn.Parameter(torch.stack(first)),
+            nn.Parameter(torch.stack(second)),
+        )
         self.bias = nn.Parameter(torch.zeros(len(seeds), 1, outputs))
         self.hidden, self.readout = Leak(storage, hidden_tau), Leak(storage, readout_tau)
+        self.initial = (
+            (1 - self.hidden().detach(), 1 - self.readout().detach()) if coupled else None
+        )
         self.threshold = torch.ones(len(seeds), 1, hidden)
         self.weights_over_time = (
             None
@@ -138,7 +147,10 @@ class Network(nn.Module):
     def spikes(self, inputs: Tensor) -> Tensor:
         """Inputs and spikes are (seeds, time steps, examples, channels)."""
         decay, threshold = self.hidden(), self.threshold
-        currents = linear(inputs, self.first).unbind(1)
+        currents = linear(inputs, self.first)
+        if self.initial is not None:
+            currents = currents * ((1 - decay) / self.initial[0]).unsqueeze(1)
+        currents = currents.unbind(1)
         membrane = spike = torch.zeros_like(currents[0])
         spikes = []
         for current in currents:
@@ -151,7 +163,10 @@ class Network(nn.Module):
     def traces(self, spikes: Tensor) -> list[Tensor]:
         """The readouts' membranes after each step."""
         decay = self.readout()
-        currents = linear(spikes, self.second).unbind(1)
+        currents = linear(spikes, self.second)
+        if self.initial is not None:
+            currents = currents * ((1 - decay) / self.initial[1]).unsqueeze(1)
+        currents = currents.unbind(1)
         membrane = torch.zeros_like(currents[0])
         membranes = []
         for current in currents:

@@ -13,12 +13,11 @@ the best fixed network. The test part is read once, by ten networks of other see
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from runs import Result, Runs, arguments, best
+from runs import Result, Runs, arguments
 from tables import comparison_table, paired, spread, table, write
-from training import Setting, train
+from training import Setting, chosen, plain, train
 
 STORAGES = ("1/tau", "tau", "decay")
 
@@ -43,21 +42,11 @@ QUICK = Scale(
 )
 
 
-def chosen(runs: Runs, scale: Scale, settings: Iterable[Setting]) -> Setting:
-    """The best setting on the validation part with the tuning seeds, with the final seeds."""
-    some = [replace(setting, seeds=scale.tuning_seeds) for setting in settings]
-    results = runs(some, train)
-    return replace(some[results.index(best(results))], seeds=scale.seeds)
-
-
 def fixed_arms(runs: Runs, scale: Scale) -> dict[str, Setting]:
     """The fixed arms, each tuned."""
-    plain = [
-        Setting(scale.task, "fixed", scale.seeds, lr, hidden_tau=tau, readout_tau=tau)
-        for lr in scale.rates
-        for tau in scale.taus
-    ]
-    equal = chosen(runs, scale, plain)
+    seeds = scale.tuning_seeds, scale.seeds
+    one = plain(scale.task, scale.rates, scale.taus)
+    equal = chosen(runs, one, *seeds)
     layers = [
         replace(equal, hidden_tau=hidden, readout_tau=readout)
         for hidden in scale.taus
@@ -68,12 +57,12 @@ def fixed_arms(runs: Runs, scale: Scale) -> dict[str, Setting]:
         for spread in scale.spreads
         for setting in (replace(equal, hidden_tau=tau, readout_tau=tau) for tau in scale.taus)
     ]
-    free = [replace(setting, weights_over_time=True) for setting in plain]
+    free = [replace(setting, weights_over_time=True) for setting in one]
     return {
         "fixed, one time constant": equal,
-        "fixed, one a layer": chosen(runs, scale, layers),
-        "fixed, log-normal": chosen(runs, scale, unequal),
-        "fixed, one readout weight a time step and class": chosen(runs, scale, free),
+        "fixed, one a layer": chosen(runs, layers, *seeds),
+        "fixed, log-normal": chosen(runs, unequal, *seeds),
+        "fixed, one readout weight a time step and class": chosen(runs, free, *seeds),
     }
 
 
@@ -157,16 +146,16 @@ def tests(results: dict[str, Result]) -> str:
         "attached, from log-normal",
         "fixed, one readout weight a time step and class",
     ]
-    rows = [paired(f"attached, tau − {name}", one, results[name]["test"]) for name in against]
+    rows = [paired(f"attached, tau - {name}", one, results[name]["test"]) for name in against]
     free = "one readout weight a time step and class"
     rows += [
         paired(
-            f"attached hidden layer − fixed, both with {free}",
+            f"attached hidden layer - fixed, both with {free}",
             results[f"attached hidden layer, {free}"]["test"],
             results[f"fixed, {free}"]["test"],
         ),
         paired(
-            "from log-normal: attached − fixed",
+            "from log-normal: attached - fixed",
             results["attached, from log-normal"]["test"],
             results["fixed, log-normal"]["test"],
         ),
@@ -178,14 +167,8 @@ def wider(runs: Runs, scale: Scale, decay: float) -> str:
     """The same with more neurons, for which the fixed arm is tuned anew."""
     rows = []
     for hidden in (32, *scale.wider):
-        plain = [
-            Setting(
-                scale.task, "fixed", scale.seeds, lr, hidden_tau=tau, readout_tau=tau, hidden=hidden
-            )
-            for lr in scale.rates
-            for tau in scale.taus
-        ]
-        fixed = chosen(runs, scale, plain)
+        one = plain(scale.task, scale.rates, scale.taus, hidden)
+        fixed = chosen(runs, one, scale.tuning_seeds, scale.seeds)
         several = {
             "fixed": fixed,
             "raw": replace(fixed, arm="raw", storage="decay", multiple=decay),
@@ -197,7 +180,7 @@ def wider(runs: Runs, scale: Scale, decay: float) -> str:
         rows.append([str(hidden), *cells, f"{c.difference:+.2f} ± {c.half_width:.2f}"])
     head = [
         "hidden neurons", "fixed, tuned", f"raw decay, {decay:g} x", "attached, tau, 3 x",
-        "attached − fixed, 95 % interval",
+        "attached - fixed, 95 % interval",
     ]  # fmt: skip
     return table(head, rows)
 

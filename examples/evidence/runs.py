@@ -6,6 +6,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -98,6 +99,6 @@ def arguments(doc: str | None, name: str) -> tuple[argparse.Namespace, Runs]:
     return args, Runs(file, data, args.processes)
 
 
-def best(results: Sequence[Result]) -> Result:
-    """The result with the highest mean accuracy on the validation part."""
-    return max(results, key=lambda result: sum(result["validation"]) / len(result["validation"]))
+def best(results: Sequence[Result]) -> int:
+    """Which result has the highest mean accuracy on the validation part."""
+    return max(range(len(results)), key=lambda i: statistics.fmean(results[i]["validation"]))

@@ -54,7 +54,7 @@ def paired(name: str, first: Sequence[float], second: Sequence[float]) -> Compar
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[float]:
-    """p values corrected for their number (Holm, Scandinavian Journal of Statistics, 1979)."""
+    """The p values corrected for their number (Holm, Scandinavian Journal of Statistics, 1979)."""
     order = sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)
     result, highest = [0.0] * len(comparisons), 0.0
     for rank, i in enumerate(order):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from network import STORAGES, Network
+from runs import Runs, best
 from tasks import TASKS, Data, Part
 from torch import Tensor, nn
 
@@ -38,6 +39,7 @@ class Setting:
     hidden: int = 32
     longer: int = 1  # times the epochs of the task
     weights_over_time: bool = False
+    coupled: bool = False  # inputs are multiplied with 1 - decay, over its initial value
 
     def key(self) -> str:
         """What differs from the defaults, as the name of a result."""
@@ -83,7 +85,7 @@ class Value:
 
 
 def values_of(network: Network, setting: Setting) -> dict[str, Value]:
-    """path -> value, of those that the setting trains."""
+    """By path, those values that the setting trains."""
     storage = STORAGES[setting.storage]
     found = {}
     for part in setting.trained:
@@ -137,6 +139,7 @@ def build(setting: Setting, data: Data) -> Network:
         initial_tau(setting, setting.readout_tau, classes, 1),
         TASKS[setting.task].gain,
         steps if setting.weights_over_time else None,
+        setting.coupled,
     )
 
 
@@ -190,7 +193,6 @@ def train(setting: Setting, folder: Path | None) -> dict[str, Any]:
 
     return {
         "key": setting.key(),
-        **asdict(setting),
         "validation": accuracy(network, data["validation"]),
         "test": accuracy(network, data["test"]),
         "values": sum(mask[0].numel() for mask in ever.values()),
@@ -216,3 +218,28 @@ def accuracy(network: Network, part: Part) -> list[float]:
         outputs = network(inputs.transpose(0, 1).expand(seeds, -1, -1, -1))
         right += (outputs.nan_to_num(-math.inf).argmax(-1) == labels).sum(1)
     return [round(100 * share, 2) for share in (right / len(part.labels)).tolist()]
+
+
+def chosen(
+    runs: Runs, settings: Iterable[Setting], tuning: tuple[int, ...], final: tuple[int, ...]
+) -> Setting:
+    """The best setting on the validation part with the tuning seeds, with the final seeds."""
+    some = [replace(setting, seeds=tuning) for setting in settings]
+    return replace(some[best(runs(some, train))], seeds=final)
+
+
+def plain(
+    task: str,
+    rates: Iterable[float],
+    taus: Iterable[float],
+    hidden: int = 32,
+    coupled: bool = False,
+) -> list[Setting]:
+    """Fixed arms with one time constant for all neurons, to choose from."""
+    return [
+        Setting(
+            task, "fixed", (), lr, hidden_tau=tau, readout_tau=tau, hidden=hidden, coupled=coupled
+        )
+        for lr in rates
+        for tau in taus
+    ]
