@@ -102,7 +102,7 @@ def main() -> None:
     texts = dict(zip(("gains", "gain comparisons"), gains(runs, scale), strict=True))
     texts |= dict(zip(("starts", "start comparisons"), starts(runs, scale), strict=True))
     print("\n\n".join(texts.values()))
-    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of one core")
+    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of running, one thread each")
     if args.write:
         for name, text in texts.items():
             write(name, text)

@@ -269,7 +269,7 @@ def main() -> None:
     common = sentences(grids, scale)
     text = "\n\n".join([by_rule, common, accuracies, by_multiple, weights])
     print(text)
-    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of one core")
+    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of running, one thread each")
     if args.write:
         write("rules", by_rule)
         write("attached", common)

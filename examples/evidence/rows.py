@@ -223,7 +223,7 @@ def main() -> None:
         "wider": wider(runs, scale, decay),
     }
     print("\n\n".join(texts.values()))
-    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of one core")
+    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of running, one thread each")
     if args.write:
         for name, text in texts.items():
             write(name, text)

@@ -63,7 +63,7 @@ class Runs:
         return [self.found[setting.key()] for setting in wanted]
 
     def seconds(self) -> float:
-        """Processor time of all results, of one thread each."""
+        """Time that the runs of all results took, with one thread each."""
         return sum(result["seconds"] for result in self.found.values())
 
 
