@@ -12,12 +12,14 @@ All arms start from the same weights and the same neuron values, and see the sam
     python examples/mnist.py                                  # digits of scikit-learn, 1 minute
     python examples/mnist.py --dataset mnist --data DIR       # MNIST, 10 epochs: see --help
     torchrun --nproc-per-node 2 examples/mnist.py             # two processes share each batch
+    python examples/mnist.py --draw A/results.json B/results.json     # pictures of stored results
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -27,6 +29,7 @@ from pathlib import Path
 import norse.torch as norse
 import torch
 import torch.distributed as dist
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -37,6 +40,11 @@ from neuroparam.plot import distributions
 ARMS = ("fixed", "raw", "reparametrised")
 TAU, THRESHOLD = "lif.p.tau_mem_inv", "lif.p.v_th"
 HIDDEN, TIME_STEPS = 100, 32
+
+# of all pictures, so that they can be compared: time constants in ms, thresholds
+LIMITS = {TAU: (0.0, 30.0), THRESHOLD: (-2.0, 4.0)}
+# a membrane time constant is longer than Norse's time step of 1 ms, a threshold is positive
+DOMAINS = {TAU: (1.0, math.inf), THRESHOLD: (0.0, math.inf)}
 
 # what torchrun tells each of its processes; without it there is one
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
@@ -267,8 +275,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("mnist-results"))
+    parser.add_argument(
+        "--draw",
+        type=Path,
+        nargs="+",
+        metavar="RESULTS.json",
+        help="draw the pictures of stored results, all with the same axes, and train nothing",
+    )
     args = parser.parse_args()
-    if args.dataset == "mnist" and args.data is None:
+    if args.dataset == "mnist" and args.data is None and args.draw is None:
         parser.error("--dataset mnist needs --data FOLDER (and --download if it is empty)")
     if args.epochs is None:
         args.epochs = 10 if args.dataset == "mnist" else 20
@@ -292,6 +307,9 @@ def load(args: argparse.Namespace) -> dict[str, Tensor]:
 
 def main() -> None:
     args = arguments()
+    if args.draw:
+        draw([result for file in args.draw for result in json.loads(file.read_text())], args.out)
+        return
     if PROCESSES > 1:
         start_processes(args)
     if LOCAL_RANK > 0:
@@ -317,19 +335,44 @@ def report(results: list[dict], args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results))
     print(f"\n{table(results)}\n")
-    for result in results[-len(args.arms) :]:
-        figure = distributions(
-            {path: torch.tensor(value) for path, value in result["before"].items()},
-            {path: torch.tensor(value) for path, value in result["after"].items()},
-            labels={
-                TAU: "membrane rate tau_mem_inv (1/s)",
-                THRESHOLD: "threshold v_th (membrane unit)",
-            },
-        )
-        picture = args.out / f"{result['dataset']}-{result['arm']}.png"
-        figure.savefig(picture, dpi=200)
-        print(f"before and after: {picture}")
+    draw(results, args.out)
     print(f"all numbers: {args.out / 'results.json'}")
+
+
+def draw(results: list[dict], folder: Path) -> None:
+    """Writes a picture for each arm and learning rate, of its last seed, all with equal axes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {picture_name(result): picture(result) for result in results}
+    for panels in zip(*(figure.axes for figure in figures.values()), strict=True):
+        top = max(axes.get_ylim()[1] for axes in panels)
+        for axes in panels:
+            axes.set_ylim(0, top)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=200)
+        print(f"before and after: {folder / name}")
+
+
+def picture_name(result: dict) -> str:
+    """The learning rate of the neurons is part of the name where it is one of their own."""
+    rate = "" if result["neuron lr"] == result["lr"] else f"-{result['neuron lr']:g}"
+    return f"{result['dataset']}-{result['arm']}{rate}.png"
+
+
+def picture(result: dict) -> Figure:
+    """Time constants and thresholds before and after training."""
+    before, after = (
+        {path: torch.tensor(value) for path, value in result[side].items()}
+        for side in ("before", "after")
+    )
+    return distributions(
+        before,
+        after,
+        rates_in_ms=[TAU],
+        labels={TAU: "membrane time constant (ms)", THRESHOLD: "threshold (membrane unit)"},
+        limits=LIMITS,
+        forbidden=DOMAINS,
+        bins=60,
+    )
 
 
 if __name__ == "__main__":

@@ -52,6 +52,10 @@ def test_mnist_on_digits(tmp_path: Path) -> None:
         assert sum(reparametrised["ever invalid"].values()) == 0
     for arm in ("fixed", "raw", "reparametrised"):
         assert (tmp_path / f"digits-{arm}.png").stat().st_size > 10_000
+    run("mnist.py", "--draw", tmp_path / "results.json", "--out", tmp_path / "again")
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {
+        f"digits-{arm}.png" for arm in ("fixed", "raw", "reparametrised")
+    }
 
 
 def test_a_high_learning_rate_breaks_only_the_raw_arm(tmp_path: Path) -> None:
@@ -90,11 +94,29 @@ def test_missing_data_is_a_clear_error(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
+# pictures that other scripts draw
+ELSEWHERE = ("mnist", "cost", "native", "one-learning-rate")
+
+
 def test_the_pictures_of_the_guide(tmp_path: Path) -> None:
     run("figures.py", "--out", tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.png")}
     shown = {path.name for path in (EXAMPLES.parent / "docs" / "images").glob("*.png")}
-    assert drawn == {name for name in shown if not name.startswith(("mnist", "cost"))}
+    assert drawn == {name for name in shown if not name.startswith(ELSEWHERE)}
+
+
+def test_one_learning_rate(tmp_path: Path) -> None:
+    output = run(
+        "one_learning_rate.py", "--seeds", 0, "--epochs", 3, "--multiples", 1, 100,
+        "--processes", 1, "--out", tmp_path,
+    )  # fmt: skip
+    assert "Shown: at one learning rate" in output
+    assert "Not shown: that attached values are better" in output
+    runs = results(tmp_path)
+    assert len(runs) == 3 + 3 * 3 * 2
+    assert all(r["ever outside"] == [0] for r in runs if r["arm"] in ("fixed", "attached"))
+    assert any(r["ever outside"][0] > 20 for r in runs if r["arm"] == "raw")
+    assert (tmp_path / "one-learning-rate.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -1,7 +1,8 @@
-"""Writes two tables of the guide: what trains in which module, and what leaves its domain.
+"""Writes two pages of the guide: what trains in which module, and what leaves its domain.
 
 python -m tools.tables modules     # seconds
-python -m tools.tables native      # minutes
+python -m tools.tables native      # minutes; draws docs/images/native.png as well
+python -m tools.tables picture     # seconds; draws that picture from the rows of the page
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 from torch import Tensor, nn
 
 from neuroparam import find, make_trainable
@@ -97,6 +102,19 @@ def reason_for(place: Place | None) -> str:
 # ----------------------------------------------------------------------------------- native
 
 NO_WAY = "no way of its own"
+
+PICTURE = (
+    "![A square for each value and learning rate; orange and black ones, which left their domain "
+    'or became NaN, are only in the native columns](images/native.png){ width="400" }'
+)
+DETAILS = (
+    "The tables behind the picture have the step at which a value left, and the range that it went "
+    "through; *stuck* out there means a gradient of exactly zero in more than half of these steps. "
+    "The attached column has the whole range."
+)
+
+# library -> rows: module, value, domain, native at each learning rate, attached
+Rows: TypeAlias = dict[str, list[list[str]]]
 
 # what a user of the library would train; other modules store the same values in the same way
 COMPARED: dict[str, tuple[str, ...]] = {
@@ -242,13 +260,10 @@ def native_row(case: Case, path: str) -> list[str]:
     return [case.name, f"`{path}`", domain, *cells, went]
 
 
-def native_table() -> str:
+def native_rows() -> Rows:
     """What becomes of values trained as plain Parameters, and attached."""
     torch.set_num_threads(1)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *TITLES))
-    rates = (f"native, lr {rate:g}" for rate in LEARNING_RATES)
-    head = ("module", "value", "domain", *rates, "attached, lr 1")
-    rows = {
+    return {
         library: [
             native_row(case, path)
             for case in all_cases()
@@ -257,6 +272,10 @@ def native_table() -> str:
         ]
         for library, names in COMPARED.items()
     }
+
+
+def native_text(rows: Rows, versions: str) -> str:
+    """The count, the picture, the versions, and a table for each library, collapsed."""
     every = [row for part in rows.values() for row in part]
     natively = [row[3:-1] for row in every if row[3] != NO_WAY]
     lost = [sum("**" in cell for cell in column) for column in zip(*natively, strict=True)]
@@ -266,13 +285,126 @@ def native_table() -> str:
     kept = sum("**" not in row[-1] for row in every)
     parts = [
         f"\nOf {len(natively)} values that a library can train its own way, these left their "
-        f"domain or became NaN: {counts}.\n"
-        f"Of the {len(every)} attached ones {kept} stayed inside.\n\nVersions: {versions}."
+        f"domain or became NaN: {counts}; of the {len(every)} attached ones {kept} stayed inside.\n"
+        f"\n{PICTURE}\n\nVersions: {versions}.\n\n{DETAILS}"
     ]
+    rates = (f"native, lr {rate:g}" for rate in LEARNING_RATES)
+    head = ("module", "value", "domain", *rates, "attached, lr 1")
     for library, part in rows.items():
-        parts += [f"\n## {TITLES[library]}\n", line(*head), f"{'|---' * len(head)}|"]
-        parts += [line(*row) for row in part]
+        table = [line(*head), "|---" * len(head) + "|", *(line(*row) for row in part)]
+        parts.append("\n".join([f'\n??? note "{TITLES[library]}"\n', *(f"    {r}" for r in table)]))
     return "\n".join(parts) + "\n"
+
+
+def rows_of(text: str) -> Rows:
+    """The rows that `native_text` wrote."""
+    rows: Rows = {}
+    for library, title in TITLES.items():
+        block = text.partition(f'??? note "{title}"\n')[2].partition("\n???")[0]
+        lines = [row.strip() for row in block.splitlines() if row.strip()]
+        # the first two are the head of the table
+        rows[library] = [row.strip("| ").split(" | ") for row in lines[2:]]
+    return rows
+
+
+# ----------------------------------------------------------------------------------- picture
+
+HEAD = 2.2  # rows that the name of a library and those of the columns take
+GAP = 0.15  # between the native columns and the attached one, in columns
+HATCH = "////"
+# light to dark, in colours that the colour-blind tell apart
+COLOURS = {
+    "inside": "#d9e4ee",
+    "inside, stuck": "#6baed6",
+    "left": "#e07b00",
+    "NaN": "#3b0f3b",
+    NO_WAY: "white",
+}
+LEGEND = {
+    "inside": "inside its domain",
+    "inside, stuck": "inside, but stuck",
+    "left": "left its domain",
+    "NaN": "NaN",
+    NO_WAY: "no way of its own",
+}
+
+
+def state_of(cell: str) -> str:
+    """What a cell of the table says, as a key of COLOURS."""
+    if "NaN at" in cell:
+        return "NaN"
+    if "left at" in cell:
+        return "left"
+    return next(state for state in (NO_WAY, "inside, stuck", "inside") if cell.startswith(state))
+
+
+def native_picture(rows: Rows) -> Figure:
+    """Every value, and what became of it at each learning rate, as a square of a colour."""
+    heights = [len(part) + HEAD for part in rows.values()]
+    figure = Figure(figsize=(4.0, 0.17 * sum(heights) + 0.7), facecolor="white")
+    top = 1 - 0.75 / figure.get_figheight()
+    areas = figure.subplots(
+        len(rows),
+        height_ratios=[len(part) for part in rows.values()],
+        gridspec_kw={
+            "left": 0.51,
+            "right": 0.985,
+            "bottom": 0.003,
+            "top": top - HEAD * top / sum(heights),
+            "hspace": HEAD * len(rows) / sum(map(len, rows.values())),
+        },
+    )
+    for axes, (library, part) in zip(areas, rows.items(), strict=True):
+        draw_library(axes, TITLES[library], part)
+    patches = [
+        Patch(facecolor=colour, edgecolor="0.6", label=LEGEND[state])
+        for state, colour in COLOURS.items()
+    ]
+    patches[-1].set_hatch(HATCH)
+    figure.legend(handles=patches, loc="upper center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def square(x: float, y: float, state: str) -> Rectangle:
+    """A cell of the picture."""
+    edge, hatch = ("0.75", HATCH) if state == NO_WAY else ("white", None)
+    face = COLOURS[state]
+    return Rectangle((x, y), 1, 1, facecolor=face, edgecolor=edge, linewidth=0.8, hatch=hatch)
+
+
+def draw_library(axes: Axes, title: str, part: list[list[str]]) -> None:
+    """The values of a library: a row each, four native columns and the attached one."""
+    for y, row in enumerate(part):
+        for x, cell in enumerate(row[3:]):
+            apart = GAP if x == len(LEARNING_RATES) else 0.0
+            axes.add_patch(square(x + apart, y, state_of(cell)))
+    columns = len(LEARNING_RATES) + 1
+    axes.set(xlim=(0, columns + GAP), ylim=(len(part), 0))
+    axes.set_yticks(
+        [y + 0.5 for y in range(len(part))],
+        [f"{name}.{path.strip('`')}" for name, path, *_ in part],
+        fontsize=7,
+    )
+    ticks = [x + 0.5 for x in range(columns - 1)] + [columns + GAP - 0.5]
+    axes.xaxis.tick_top()
+    rates = [f"native\n{rate:g}" for rate in LEARNING_RATES]
+    axes.set_xticks(ticks, [*rates, "attached\n1"], fontsize=7)
+    beside = axes.get_yaxis_transform()  # x in widths of the panel, y in rows
+    axes.text(-1.04, -0.4, title, transform=beside, fontsize=9, fontweight="bold")
+    axes.tick_params(length=0, pad=2)
+    axes.spines[:].set_visible(False)
+
+
+def draw_native(rows: Rows) -> None:
+    """Writes the picture into the guide."""
+    native_picture(rows).savefig(DOCS / "images" / "native.png", dpi=200)
+
+
+def native_table() -> str:
+    """Trains everything, draws the picture, and returns what stands on the page."""
+    rows = native_rows()
+    draw_native(rows)
+    return native_text(rows, ", ".join(f"{name} {version(name)}" for name in ("torch", *TITLES)))
 
 
 TABLES: dict[str, Callable[[], str]] = {"modules": modules_table, "native": native_table}
@@ -285,7 +417,10 @@ def written(page: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in TABLES:
+    if len(sys.argv) != 2 or sys.argv[1] not in [*TABLES, "picture"]:
         sys.exit(__doc__)
+    if sys.argv[1] == "picture":
+        draw_native(rows_of(written("native")[1]))
+        sys.exit()
     above, _ = written(sys.argv[1])
     (DOCS / f"{sys.argv[1]}.md").write_text(above + MARK + TABLES[sys.argv[1]]())
