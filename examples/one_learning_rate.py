@@ -295,7 +295,7 @@ def accuracies(network: Network, images: Tensor, labels: Tensor) -> list[float]:
 def table(results: list[dict]) -> str:
     """Accuracy and values that left their domain, one column for each multiple."""
     multiples = sorted({r["multiple"] for r in results if r["arm"] != "fixed"})
-    lines = ["".join([" " * 34, *(f"{f'x{m:g}':>15}" for m in multiples)])]
+    lines = ["".join([" " * 34, *(f"{f'x{m:g}':>16}" for m in multiples)])]
     for library, network in LIBRARIES.items():
         (fixed,) = (r for r in results if (r["library"], r["arm"]) == (library, "fixed"))
         lines.append(f"{network.form}, fixed: {spread(fixed['accuracies'])}")
@@ -304,7 +304,7 @@ def table(results: list[dict]) -> str:
             for multiple in multiples:
                 found = one(results, library, arm, multiple)
                 outside = f"({max(found['ever outside'])})" if arm != "clamped" else ""
-                cells.append(f"{spread(found['accuracies'])} {outside:>4}".rjust(15))
+                cells.append(f"{spread(found['accuracies'])} {outside:>4}".rjust(16))
             lines.append("".join([f"{'':24}{arm:10}", *cells]))
     return "\n".join(lines)
 
@@ -394,6 +394,7 @@ def picture(results: list[dict]) -> Figure:
             if arm != "clamped":
                 below.plot(multiples, [max(r["ever outside"]) for r in runs], **style)
         below.set_xscale("log")
+        below.minorticks_off()
         below.set_ylim(-2, VALUES + 2)
         for axes in (above, below):
             axes.spines[["top", "right"]].set_visible(False)

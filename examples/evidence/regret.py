@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runs import Result, Runs, arguments, best
-from tables import spread, table, write
+from tables import report, spread, table
 from training import Setting, chosen, plain, train
 
 TASKS = (
@@ -264,18 +264,14 @@ def main() -> None:
         f"{scale.longer} times the epochs": grid(runs, start, scale, longer=scale.longer),
         f"weights at {SLOWER:g} times their rate": grid(runs, slower, scale),
     }
-    accuracies, by_rule = accuracy_table(results, fixed, scale), rule_table(results, scale)
-    by_multiple, weights = multiple_table(grids, scale), chosen_table(start)
-    common = sentences(grids, scale)
-    text = "\n\n".join([by_rule, common, accuracies, by_multiple, weights])
-    print(text)
-    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of running, one thread each")
-    if args.write:
-        write("rules", by_rule)
-        write("attached", common)
-        write("tasks", accuracies)
-        write("multiples", by_multiple)
-        write("weights", weights)
+    texts = {
+        "rules": rule_table(results, scale),
+        "attached": sentences(grids, scale),
+        "multiples": multiple_table(grids, scale),
+        "tasks": accuracy_table(results, fixed, scale),
+        "weights": chosen_table(start),
+    }
+    report(texts, runs, args.write)
 
 
 if __name__ == "__main__":

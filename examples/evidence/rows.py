@@ -16,7 +16,7 @@ import statistics
 from dataclasses import dataclass, replace
 
 from runs import Result, Runs, arguments
-from tables import comparison_table, paired, spread, table, write
+from tables import comparison_table, paired, report, spread, table
 from training import Setting, chosen, plain, train
 
 STORAGES = ("1/tau", "tau", "decay")
@@ -222,11 +222,7 @@ def main() -> None:
         "rates": grid_table(tuned, scale),
         "wider": wider(runs, scale, decay),
     }
-    print("\n\n".join(texts.values()))
-    print(f"\n{len(runs.found)} trainings, {runs.seconds() / 60:.0f} minutes of running, one thread each")
-    if args.write:
-        for name, text in texts.items():
-            write(name, text)
+    report(texts, runs, args.write)
 
 
 if __name__ == "__main__":

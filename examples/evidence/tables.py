@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runs import Runs
+
 PAGE = Path(__file__).parents[2] / "docs" / "benefit.md"
 
 
@@ -88,3 +90,13 @@ def write(name: str, text: str) -> None:
     mark, _, _ = rest.partition("\n")
     _, _, after = rest.partition(end)
     PAGE.write_text(f"{before}{begin}{mark}\n\n{text}\n\n{end}{after}")
+
+
+def report(texts: dict[str, str], runs: Runs, written: bool) -> None:
+    """Prints the tables, and puts each into the guide's page if that is wanted."""
+    print("\n\n".join(texts.values()))
+    minutes = runs.seconds() / 60
+    print(f"\n{len(runs.found)} trainings of {minutes:.0f} minutes, with one thread each")
+    if written:
+        for name, text in texts.items():
+            write(name, text)

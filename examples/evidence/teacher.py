@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from network import DT, STORAGES, Network, Storage
 from runs import Result, Runs, arguments, best
-from tables import comparison_table, paired, spread, table, write
+from tables import comparison_table, paired, report, spread, table
 from tasks import PARTS, spoken
 from torch import Tensor, nn
 from training import Value, neuron_parameters
@@ -500,12 +500,8 @@ def main() -> None:
         "teacher comparisons": tests(results),
         "recovery": recovery_table(filters, runs(filters, recover)),
     }
-    print("\n\n".join(texts.values()))
+    report(texts, runs, args.write)
     print(f"\nweights' rate {fixed.lr:g}, {fixed.tau:g} steps at the start")
-    print(f"{len(runs.found)} trainings, {runs.seconds() / 60:.1f} minutes of running, one thread each")
-    if args.write:
-        for name, text in texts.items():
-            write(name, text)
 
 
 if __name__ == "__main__":
