@@ -43,7 +43,7 @@ INPUTS, HIDDEN, CLASSES = 8, 32, 10
 VALUES = HIDDEN + CLASSES  # time constants in a network
 DT = 1e-3  # seconds of a time step
 DECAY = 0.9  # of a membrane in a step, at the start
-LR, EPOCHS, BATCH = 0.05, 30, 100
+LR, EPOCHS, BATCH = 0.05, 20, 100
 GAIN = 4.0  # of the first weights, so that hidden neurons spike from the start
 
 
