@@ -13,7 +13,7 @@ from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
 from neuroparam._maps.units import Rate
 
-__all__ = ["NORSE"]
+__all__ = ["NORSE", "keep_without_autapses"]
 
 
 def _below_one_per_step(neuron: nn.Module) -> Parametrization | None:
@@ -27,14 +27,23 @@ class _Recurrent:
     """What attached recurrent modules of Norse do differently."""
 
     def __setstate__(self: Any, state: dict[str, Any]) -> None:
-        # Norse keeps a neuron from exciting itself by a hook on the weights, and torch copies and
-        # pickles no hooks.
         plain_class(self).__setstate__(self, state)
-        weights = self.recurrent_weights
-        if not self.autapses and isinstance(weights, nn.Parameter):
-            trains = weights.requires_grad
-            weights.requires_grad_(True).register_hook(_without_autapses)
-            weights.requires_grad_(trains)
+        keep_without_autapses(self)
+
+
+def keep_without_autapses(layer: Any) -> None:
+    """Sets the hook on recurrent weights by which Norse keeps a neuron from exciting itself.
+
+    torch copies and pickles no hooks.
+
+    Args:
+        layer: a recurrent layer or cell of Norse, which was just copied or unpickled.
+    """
+    weights = layer.recurrent_weights
+    if not layer.autapses and isinstance(weights, nn.Parameter) and not weights._backward_hooks:
+        trains = weights.requires_grad
+        weights.requires_grad_(True).register_hook(_without_autapses)
+        weights.requires_grad_(trains)
 
 
 def _without_autapses(gradient: Tensor) -> Tensor:

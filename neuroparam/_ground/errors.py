@@ -15,6 +15,7 @@ __all__ = [
     "AmbiguousNameError",
     "AssignmentError",
     "CheckpointError",
+    "DoubleBackwardError",
     "EvaluationError",
     "InitialValueError",
     "InvalidArgumentError",
@@ -273,6 +274,17 @@ class OptimizerError(NeuroparamError, RuntimeError):
 
 class EvaluationError(NeuroparamError, RuntimeError):
     """A parametrization failed while a value was read."""
+
+
+class DoubleBackwardError(NeuroparamError, RuntimeError):
+    """A gradient that `neuroparam.adjoint` has computed was differentiated once more."""
+
+    def _problem(self) -> str:
+        return (
+            "the adjoint gives first derivatives only, and this gradient was computed by it. For "
+            "second derivatives (create_graph=True, gradient penalties, Hessians) give the layers "
+            "back to autograd: neuroparam.adjoint.use_autograd(module)."
+        )
 
 
 class NoGradientError(NeuroparamError, RuntimeError):

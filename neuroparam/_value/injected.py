@@ -27,7 +27,9 @@ from neuroparam._value.running import PROVEN, has_forward, running
 
 __all__ = [
     "add_parameter",
+    "change_class",
     "classes",
+    "own_class",
     "parametrizations_of",
     "remove_parameter",
     "watch",
@@ -364,12 +366,24 @@ def _new(plain: type, names: frozenset[str]) -> Any:
     return object.__new__(_class_for(plain, names))
 
 
-def _inject(module: nn.Module) -> None:
-    """Gives a module the class that its present parametrizations need, or its plain one."""
+def own_class(module: nn.Module) -> type[nn.Module]:
+    """The class that a module had before anything was attached to it, by us or by torch."""
     plain = type(module)
     if plain.__module__ == parametrize.__name__:  # torch has injected a class of its own.
         plain = plain.__bases__[0]
-    plain = getattr(plain, PLAIN_CLASS, plain)
+    found: type[nn.Module] = getattr(plain, PLAIN_CLASS, plain)
+    return found
+
+
+def change_class(module: nn.Module, kind: type[nn.Module]) -> None:
+    """Makes a module an instance of another class of its library, with what is attached."""
+    module.__class__ = kind
+    watch(module)
+
+
+def _inject(module: nn.Module) -> None:
+    """Gives a module the class that its present parametrizations need, or its plain one."""
+    plain: Any = own_class(module)
     names = frozenset(parametrizations_of(module))
     module.__class__ = _class_for(plain, names) if names or _values_of(module) else plain
 

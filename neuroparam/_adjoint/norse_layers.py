@@ -1,0 +1,169 @@
+"""Norse's LIF layers and cells with the adjoint: ordinary subclasses, which copy and pickle.
+
+This module imports Norse, and is imported only where a network holds layers of Norse.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from norse.torch.functional.lif import (
+    LIFFeedForwardState,
+    LIFState,
+    lif_feed_forward_step,
+    lif_step,
+)
+from norse.torch.functional.threshold import threshold
+from norse.torch.module.lif import LIF, LIFCell, LIFRecurrent, LIFRecurrentCell
+from torch import Tensor, nn
+
+from neuroparam._adjoint import lif
+from neuroparam._adjoint.fallback import library_must_run
+from neuroparam._adjoint.sequence import run_sequence
+from neuroparam._catalogue.norse import keep_without_autapses
+
+__all__ = ["WITH_ADJOINT"]
+
+
+class _Adjoint(nn.Module):
+    """What layers and cells with the adjoint share.
+
+    Attributes:
+        lean: whether most states are computed again in the backward pass.
+        rule: how a gradient goes through a spike.
+    """
+
+    lean = False
+    rule = "surrogate"
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, lean={self.lean}, rule={self.rule!r}"
+
+
+class _Layer(_Adjoint):
+    """A layer is given a sequence, of shape (time, ..., features)."""
+
+    def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
+        own = super().forward
+        if library_must_run(input_tensor) or self.record_states or not len(input_tensor):
+            return own(input_tensor, state)
+        if state is None:
+            state = self.state_fallback(input_tensor)
+        found = _sequence(self, input_tensor, state, lean=bool(self.lean))
+        if found is not None:
+            return found
+        # The first state is float32 in a network of any dtype, and becomes what it will stay in
+        # the first step.
+        first, state = own(input_tensor[:1], state)
+        if len(input_tensor) == 1:
+            return first, state
+        rest = input_tensor[1:]
+        later = _sequence(self, rest, state, lean=bool(self.lean))
+        spikes, state = own(rest, state) if later is None else later
+        return torch.cat((first, spikes)), state
+
+
+class _Cell(_Adjoint):
+    """A cell is given one step, of shape (..., features)."""
+
+    def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
+        own = super().forward
+        if library_must_run(input_tensor):
+            return own(input_tensor, state)
+        if state is None:
+            state = self.state_fallback(input_tensor)
+        found = _sequence(self, input_tensor[None], state, lean=False)
+        if found is None:
+            return own(input_tensor, state)
+        spikes, state = found
+        return spikes[0], state
+
+
+class _Recurrent(_Adjoint):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        keep_without_autapses(self)
+
+
+class AdjointLIF(_Layer, LIF):
+    """`norse.torch.LIF` whose sequence is one autograd function."""
+
+
+class AdjointLIFCell(_Cell, LIFCell):
+    """`norse.torch.LIFCell` whose step is one autograd function."""
+
+
+class AdjointLIFRecurrent(_Layer, _Recurrent, LIFRecurrent):
+    """`norse.torch.LIFRecurrent` whose sequence is one autograd function."""
+
+
+class AdjointLIFRecurrentCell(_Cell, _Recurrent, LIFRecurrentCell):
+    """`norse.torch.LIFRecurrentCell` whose step is one autograd function."""
+
+
+# Norse's class -> the one with the adjoint
+WITH_ADJOINT: dict[type[nn.Module], type[nn.Module]] = {
+    LIF: AdjointLIF,
+    LIFCell: AdjointLIFCell,
+    LIFRecurrent: AdjointLIFRecurrent,
+    LIFRecurrentCell: AdjointLIFRecurrentCell,
+}
+
+
+def _sequence(layer: Any, inputs: Tensor, state: Any, *, lean: bool) -> tuple[Tensor, Any] | None:
+    """Runs a layer over a sequence; None where its tensors change their dtype or shape on the way.
+
+    Norse's dtypes and shapes then follow from each operation, and its own code must run.
+    """
+    p, dt = layer.p, layer.dt
+    recurrent = isinstance(layer, (LIFRecurrent, LIFRecurrentCell))
+    if layer.activation is not (lif_step if recurrent else lif_feed_forward_step):
+        return None
+    membrane, synapse = dt * p.tau_mem_inv, -dt * p.tau_syn_inv
+    # A number has the digits of a float64 until it meets a tensor.
+    constants = [
+        each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64)
+        for each in (membrane, synapse, p.v_th, p.v_leak, p.v_reset)
+    ]
+    weights = (layer.input_weights, layer.recurrent_weights) if recurrent else ()
+    dtype = _dtype(inputs, *state, *weights, *constants)
+    features = inputs.shape[1:]
+    if recurrent:
+        features = (*features[:-1], len(layer.input_weights))
+    shape = torch.broadcast_shapes(features, state.i.shape, constants[1].shape)
+    whole = torch.broadcast_shapes(shape, state.v.shape, *(each.shape for each in constants))
+    same = (*state, *((inputs, *weights) if recurrent else ()))
+    if shape != whole or any(each.dtype != dtype for each in same):
+        return None
+    constants = [each.to(inputs.device, dtype) for each in constants]
+    spike = functools.partial(threshold, method=p.method, alpha=p.alpha)
+    neuron: lif.LIF
+    if layer.rule == "event":
+        neuron = lif.EventLIF(spike)
+    else:
+        neuron = lif.RecurrentLIF(spike) if recurrent else lif.LIF(spike)
+    start = [state.v.expand(shape), state.i.expand(shape)]
+    if recurrent:
+        spikes, v, i = run_sequence(
+            neuron,
+            inputs,
+            constants,
+            start,
+            input_weights=layer.input_weights,
+            recurrent_weights=layer.recurrent_weights,
+            last=state.z.expand(shape),
+            lean=lean,
+        )
+        return spikes, LIFState(spikes[-1], v, i)
+    inputs = inputs.expand(len(inputs), *shape)
+    spikes, v, i = run_sequence(neuron, inputs, constants, start, lean=lean)
+    return spikes, LIFFeedForwardState(v, i)
+
+
+def _dtype(*tensors: Tensor) -> torch.dtype:
+    """What the tensors that are no single numbers are promoted to."""
+    dtypes: Iterable[torch.dtype] = (each.dtype for each in tensors if each.ndim)
+    return functools.reduce(torch.promote_types, dtypes)

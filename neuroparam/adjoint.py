@@ -1,0 +1,5 @@
+"""Whole sequences of LIF neurons as one autograd function, with the gradient of every parameter."""
+
+from neuroparam._adjoint.switch import use_adjoint, use_autograd
+
+__all__ = ["use_adjoint", "use_autograd"]
