@@ -17,9 +17,22 @@ ROOT = Path(neuroparam.__file__).parent
 TESTS = Path(__file__).parent
 
 # From the ground up: each floor imports floors before it only.
-FLOORS = ["_ground", "_maps", "_catalogue", "_value", "_training", "_attaching", "_looking"]
+FLOORS = [
+    "_ground",
+    "_maps",
+    "_catalogue",
+    "_value",
+    "_training",
+    "_attaching",
+    "_adjoint",
+    "_looking",
+]
 # The public modules stand above all floors. Only these import anything but torch.
-BESIDE_TORCH = {"testing.py": {"hypothesis"}, "_looking/plot.py": {"matplotlib"}}
+BESIDE_TORCH = {
+    "testing.py": {"hypothesis"},
+    "_looking/plot.py": {"matplotlib"},
+    "_adjoint/norse_layers.py": {"norse"},
+}
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
@@ -137,6 +150,7 @@ PUBLIC = sorted(name for _, name, _ in pkgutil.iter_modules([str(ROOT)]) if name
 
 def test_the_public_modules_are_these() -> None:
     assert PUBLIC == [
+        "adjoint",
         "catalogue",
         "errors",
         "inspect",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -51,7 +51,8 @@ class LIF(Neuron):
         # step of a sequence is not. Norse multiplies a tensor of its own.
         aligned = None if last is None else torch.empty_like(v).copy_(last)
         js, hs = segment.kept
-        for x, z, j, h in zip(*(each.unbind(0) for each in (inputs, segment.spikes, js, hs))):
+        steps = (each.unbind(0) for each in (inputs, segment.spikes, js, hs))
+        for x, z, j, h in zip(*steps, strict=True):
             torch.add(i, x if input_weights is None else linear(x, input_weights), out=j)
             if aligned is not None and recurrent_weights is not None:
                 j.add_(linear(aligned, recurrent_weights))

@@ -46,10 +46,9 @@ class _Adjoint(nn.Module):
 class _Layer(_Adjoint):
     """A layer is given a sequence, of shape (time, ..., features)."""
 
-    def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
-        own = super().forward
+    def forward(self: Any, input_tensor: Tensor, state: Any = None) -> Any:
         if library_must_run(input_tensor) or self.record_states or not len(input_tensor):
-            return own(input_tensor, state)
+            return super().forward(input_tensor, state)
         if state is None:
             state = self.state_fallback(input_tensor)
         found = _sequence(self, input_tensor, state, lean=bool(self.lean))
@@ -57,27 +56,26 @@ class _Layer(_Adjoint):
             return found
         # The first state is float32 in a network of any dtype, and becomes what it will stay in
         # the first step.
-        first, state = own(input_tensor[:1], state)
+        first, state = super().forward(input_tensor[:1], state)
         if len(input_tensor) == 1:
             return first, state
         rest = input_tensor[1:]
         later = _sequence(self, rest, state, lean=bool(self.lean))
-        spikes, state = own(rest, state) if later is None else later
+        spikes, state = super().forward(rest, state) if later is None else later
         return torch.cat((first, spikes)), state
 
 
 class _Cell(_Adjoint):
     """A cell is given one step, of shape (..., features)."""
 
-    def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
-        own = super().forward
+    def forward(self: Any, input_tensor: Tensor, state: Any = None) -> Any:
         if library_must_run(input_tensor):
-            return own(input_tensor, state)
+            return super().forward(input_tensor, state)
         if state is None:
             state = self.state_fallback(input_tensor)
         found = _sequence(self, input_tensor[None], state, lean=False)
         if found is None:
-            return own(input_tensor, state)
+            return super().forward(input_tensor, state)
         spikes, state = found
         return spikes[0], state
 
@@ -130,9 +128,9 @@ def _sequence(layer: Any, inputs: Tensor, state: Any, *, lean: bool) -> tuple[Te
     ]
     weights = (layer.input_weights, layer.recurrent_weights) if recurrent else ()
     dtype = _dtype(inputs, *state, *weights, *constants)
-    features = inputs.shape[1:]
+    features = [*inputs.shape[1:]]
     if recurrent:
-        features = (*features[:-1], len(layer.input_weights))
+        features[-1] = len(layer.input_weights)
     shape = torch.broadcast_shapes(features, state.i.shape, constants[1].shape)
     whole = torch.broadcast_shapes(shape, state.v.shape, *(each.shape for each in constants))
     same = (*state, *((inputs, *weights) if recurrent else ()))

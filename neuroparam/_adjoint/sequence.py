@@ -115,7 +115,8 @@ def _segments(steps: int, length: int) -> Iterator[tuple[int, int]]:
 def _gradients(ctx: Any, incoming: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The gradients of the tensors that `_Sequence.forward` is given, in their order."""
     neuron, lean = ctx.neuron, ctx.lean
-    needs_inputs, needs_input_weights, needs_recurrent, needs_last, *needs = ctx.needs_input_grad[2:]
+    needed = ctx.needs_input_grad[2:]
+    needs_inputs, needs_input_weights, needs_recurrent, needs_last, *needs = needed
     needs_state, needs_constants = needs[: neuron.STATES], needs[neuron.STATES :]
     inputs, input_weights, recurrent_weights, last, spikes, *rest = ctx.saved_tensors
     constants, rest = rest[: len(needs_constants)], rest[len(needs_constants) :]
@@ -131,7 +132,8 @@ def _gradients(ctx: Any, incoming: Sequence[Tensor | None]) -> list[Tensor | Non
     adjoint = neuron.adjoint(constants, recurrent_weights, d_state, needs_constants)
 
     def empty(first: int) -> Tensor:
-        return spikes.new_empty((first, *shape))
+        made: Tensor = spikes.new_empty((first, *shape))
+        return made
 
     weighted = input_weights is not None
     d_inputs = None

@@ -18,6 +18,7 @@ __all__ = ["use_adjoint", "use_autograd"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
+_OPTIONS = ("lean", "rule")
 _WEIGHTS = ("input_weights", "recurrent_weights")
 
 
@@ -51,9 +52,8 @@ def use_adjoint(module: _Module, *, lean: bool = False, rule: str = "surrogate")
         >>> import torch
         >>> from neuroparam import make_trainable, neuron_parameters
         >>> from neuroparam.adjoint import use_adjoint
-        >>> layer = use_adjoint(norse.LIFRecurrent(4, 3))
-        >>> make_trainable(layer, ["tau_mem_inv", "v_th"], shape=(3,))  # doctest: +ELLIPSIS
-        ParametrizedAdjointLIFRecurrent(...)
+        >>> layer = make_trainable(norse.LIFRecurrent(4, 3), ["tau_mem_inv", "v_th"], shape=(3,))
+        >>> layer = use_adjoint(layer)
         >>> spikes, state = layer(torch.ones(100, 2, 4))
         >>> spikes.sum().backward()
         >>> [tuple(raw.grad.shape) for raw in neuron_parameters(layer)]
@@ -159,9 +159,9 @@ def _change(layers: Mapping[nn.Module, type[nn.Module]], options: Mapping[str, A
     try:
         for layer, kind in layers.items():
             change_class(layer, kind)
-            for name, value in options.items():
+            for name in _OPTIONS:
                 layer.__dict__.pop(name, None)
-                if getattr(kind, name) != value: layer.__dict__[name] = value
+            layer.__dict__.update(options)
     except BaseException:
         for layer, (kind, attributes) in before.items():
             layer.__class__ = kind

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from torch import Tensor
 
+from neuroparam._adjoint import norse_layers, switch
 from neuroparam._attaching.build import build
 from neuroparam._attaching.exchange import attach, detach, rebuild_records
 from neuroparam._attaching.initial import initial_tensor
@@ -96,6 +97,7 @@ __all__ = [
     "listing",
     "matches",
     "neuron_at",
+    "norse_layers",
     "once",
     "optimizers",
     "own_step",
@@ -115,6 +117,7 @@ __all__ = [
     "states",
     "step_of",
     "survey",
+    "switch",
     "table",
     "time_step",
     "transform_level",

@@ -1,0 +1,1 @@
+"""Tests of whole sequences as one autograd function."""
