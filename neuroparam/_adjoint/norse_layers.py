@@ -127,13 +127,14 @@ def _sequence(layer: Any, inputs: Tensor, state: Any, *, lean: bool) -> tuple[Te
         for each in (membrane, synapse, p.v_th, p.v_leak, p.v_reset)
     ]
     weights = (layer.input_weights, layer.recurrent_weights) if recurrent else ()
-    dtype = _dtype(inputs, *state, *weights, *constants)
+    states = (state.z, state.v, state.i) if recurrent else (state.v, state.i)
+    dtype = _dtype(inputs, *states, *weights, *constants)
     features = [*inputs.shape[1:]]
     if recurrent:
         features[-1] = len(layer.input_weights)
     shape = torch.broadcast_shapes(features, state.i.shape, constants[1].shape)
     whole = torch.broadcast_shapes(shape, state.v.shape, *(each.shape for each in constants))
-    same = (*state, *((inputs, *weights) if recurrent else ()))
+    same = (*states, *((inputs, *weights) if recurrent else ()))
     if shape != whole or any(each.dtype != dtype for each in same):
         return None
     constants = [each.to(inputs.device, dtype) for each in constants]

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from neuroparam._adjoint.neuron import Neuron, Segment
 from neuroparam._adjoint.twice import refusing_a_second_backward
+from neuroparam._ground.errors import AdjointError
+from neuroparam._ground.torch_state import transform_level
 
 __all__ = ["run_sequence"]
 
@@ -99,6 +101,8 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> Any:
+        if transform_level():
+            raise AdjointError("several of them at once (is_grads_batched=True, vmap)")
         with torch.no_grad():
             found = _gradients(ctx, incoming)
         if torch.is_grad_enabled():  # The caller wants a graph (`create_graph=True`).

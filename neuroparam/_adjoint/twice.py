@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroparam._ground.errors import DoubleBackwardError
+from neuroparam._ground.errors import AdjointError
 
 __all__ = ["refusing_a_second_backward"]
 
@@ -20,7 +20,7 @@ class _Refusing(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
-        raise DoubleBackwardError
+        raise AdjointError("second derivatives (create_graph=True, gradient penalties, Hessians)")
 
 
 def refusing_a_second_backward(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:

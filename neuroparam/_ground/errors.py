@@ -11,11 +11,11 @@ from torch import Tensor
 from neuroparam._ground.messages import describe, listing
 
 __all__ = [
+    "AdjointError",
     "AlreadyTrainableError",
     "AmbiguousNameError",
     "AssignmentError",
     "CheckpointError",
-    "DoubleBackwardError",
     "EvaluationError",
     "InitialValueError",
     "InvalidArgumentError",
@@ -276,14 +276,18 @@ class EvaluationError(NeuroparamError, RuntimeError):
     """A parametrization failed while a value was read."""
 
 
-class DoubleBackwardError(NeuroparamError, RuntimeError):
-    """A gradient that `neuroparam.adjoint` has computed was differentiated once more."""
+class AdjointError(NeuroparamError, RuntimeError):
+    """Something was asked of `neuroparam.adjoint` that it does not compute."""
+
+    def __init__(self, asked: str):
+        super().__init__(asked)
+        self.asked = asked
 
     def _problem(self) -> str:
         return (
-            "the adjoint gives first derivatives only, and this gradient was computed by it. For "
-            "second derivatives (create_graph=True, gradient penalties, Hessians) give the layers "
-            "back to autograd: neuroparam.adjoint.use_autograd(module)."
+            f"the adjoint computes first derivatives, in one backward pass at a time, and not "
+            f"{self.asked}. Give the layers back to autograd: "
+            f"neuroparam.adjoint.use_autograd(module), or a loop over the steps of a Leaky."
         )
 
 

@@ -306,8 +306,44 @@ def test_second_derivatives_are_refused_in_words() -> None:
     net = use_adjoint(attached())
     output, _ = net(X)
     (gradient,) = torch.autograd.grad(output.sum(), neuron_parameters(net)[0], create_graph=True)
-    with pytest.raises(errors.DoubleBackwardError, match="use_autograd"):
+    with pytest.raises(errors.AdjointError, match="use_autograd"):
         gradient.sum().backward()
     # asking for a graph without using it is fine
     (plain,) = torch.autograd.grad(net(X)[0].sum(), neuron_parameters(net)[0])
     assert torch.equal(gradient, plain)
+
+
+def test_several_backward_passes_at_once_are_refused_in_words() -> None:
+    net = use_adjoint(attached())
+    output = net(X)[0]
+    with pytest.raises(errors.AdjointError, match="several of them at once"):
+        torch.autograd.grad(
+            output,
+            neuron_parameters(net),
+            torch.ones(2, *output.shape),
+            is_grads_batched=True,
+            allow_unused=True,
+        )
+
+
+@pytest.mark.parametrize("change", [use_adjoint, lean], ids=["full", "lean"])
+def test_a_graph_that_is_kept_gives_the_same_again(change) -> None:
+    net = change(attached())
+    loss = net(X)[0].square().sum()
+    parameters = list(net.parameters())
+    first, second = (
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for _ in range(2)
+    )
+    for one, other in zip(first, second, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("change", [use_adjoint, lean], ids=["full", "lean"])
+def test_weights_changed_before_the_backward_are_noticed(change) -> None:
+    net = change(attached())
+    loss = net(X)[0].square().sum()
+    with torch.no_grad():
+        net[0].recurrent_weights.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

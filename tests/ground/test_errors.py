@@ -22,7 +22,7 @@ EACH = [
     errors.NotTrainableError("it is None", "Give it a number first.", ["0.tau", "1.tau"]),
     errors.TimeStepError("dt is needed."),
     errors.CheckpointError("a key is missing."),
-    errors.DoubleBackwardError(),
+    errors.AdjointError("second derivatives"),
     errors.OptimizerError("Adam"),
     errors.EvaluationError("reading it failed."),
     errors.NoGradientError(["0.tau"], "The output does not depend on it."),
