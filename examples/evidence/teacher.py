@@ -182,7 +182,6 @@ def learn(setting: Student, folder: Path | None) -> Result:
     value = Value(
         student.hidden,
         "value",
-        storage.domain,
         storage.invalid,
         storage.clamped,
         storage.parametrization,
