@@ -120,7 +120,8 @@ class NorseNetwork(Network):
     """Forward Euler, `v += dt * tau_mem_inv * (input - v)`.
 
     The input is divided by what it is multiplied with, so that a longer time constant makes the
-    membrane remember and not also deaf: the networks of the three forms then compute the same.
+    membrane remember and not also deaf, as in the other two forms. Resets and surrogate gradients
+    are each library's own, so that the networks of the three forms still differ in these.
     """
 
     form = "1/tau in 1/s (Norse)"
@@ -350,14 +351,15 @@ def conclusions(results: list[dict]) -> str:
     rates = " / ".join(f"x{r['multiple']:g}" for r in best["raw"])
     return (
         f"Shown: at one learning rate, x{multiple:g}, attached values reach "
-        f"{listed(at['attached'])} % in the three forms, and at\nno learning rate here does one "
-        f"leave its domain (at most {outside} of {VALUES}); raw values reach "
-        f"{listed(at['raw'])} % there, with\nup to {raw_outside} of {VALUES} outside, "
-        f"and clamped ones {listed(at['clamped'])} %.\n"
+        f"{listed(at['attached'])} % in the three forms, with at most\n{outside} of {VALUES} "
+        f"outside their domain at any learning rate here; raw values reach {listed(at['raw'])} % "
+        f"there, with at\nmost {raw_outside} of {VALUES} outside, and clamped ones "
+        f"{listed(at['clamped'])} %.\n"
         f"Not shown: that attached values are better than raw or clamped ones whose learning rate "
         f"is tuned for their form;\nraw ones reach {listed(best['raw'])} % at {rates}, clamped "
-        f"ones {listed(best['clamped'])} %. {len(results[0]['seeds'])} seeds, nothing tuned: the "
-        "best of a row\nis picked on the test images, and so a little too good."
+        f"ones {listed(best['clamped'])} %. {len(results[0]['seeds'])} seeds, and no\nvalidation "
+        f"part: the best multiples, x{multiple:g} of the attached arm too, are picked on the test "
+        "images, so that\nthese accuracies are a little too high."
     )
 
 

@@ -106,8 +106,9 @@ class Network(nn.Module):
         gain: of the first weights.
         time_steps: with a number, the readout has no time constant, and one learned weight for
             each time step and output instead.
-        coupled: currents are multiplied with 1 - decay, as Norse, SpikingJelly and Sinabs do,
-            over its initial value; a longer time constant then also makes the input weaker.
+        coupled: currents are multiplied with (1 - decay) / (1 - initial decay). Norse,
+            SpikingJelly and Sinabs multiply with 1 - decay by default, so that a longer time
+            constant also makes the input weaker; the division lets the networks start alike.
     """
 
     def __init__(

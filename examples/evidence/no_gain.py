@@ -2,13 +2,13 @@
 
 * cells that multiply their input with the rate, as Norse's, SpikingJelly's and Sinabs' do: a
   longer time constant makes them remember, and hear less;
-* digits that are spoken, forward or reversed: 20 classes;
+* digits that are spoken, played forward or reversed: 20 classes;
 * networks whose time constants differ from the start, log-normal or gamma, fixed and attached.
 
 The learning rate of the weights and the time constants of the fixed arm are tuned on the
 validation part of each task; attached and raw arms take the same, and the same learning rate.
 
-    python examples/evidence/no_gain.py --data DIR          # 10 minutes on two cores
+    python examples/evidence/no_gain.py --data DIR          # 15 minutes on two cores
     python examples/evidence/no_gain.py --quick             # a minute, without data
     python examples/evidence/no_gain.py --out examples/evidence/results     # the guide's tables
 """
@@ -26,13 +26,13 @@ from training import Setting, chosen, plain, train
 class Scale:
     """How large the experiment is."""
 
-    coupled: tuple[str, ...] = ("digits rows", "MNIST rows", "spoken digits")
-    decoupled: tuple[str, ...] = ("digits rows", "MNIST rows", "spoken digits", "spoken direction")
+    coupled: tuple[str, ...] = ("digits rows", "digits columns", "MNIST rows", "spoken digits")
+    decoupled: tuple[str, ...] = (*coupled, "spoken direction")
     starts: tuple[str, ...] = ("digits rows", "MNIST rows")
     seeds: tuple[int, ...] = tuple(range(10))
     tuning_seeds: tuple[int, ...] = (100, 101, 102)
     rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
-    taus: tuple[float, ...] = (10.0, 20.0, 40.0)
+    taus: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)
     spreads: tuple[float, ...] = (0.5, 1.0)
 
 

@@ -6,7 +6,7 @@ time constant are tuned for the fixed network of each task. The time constants' 
 multiple of the weights', given by a rule. Some rules need no tuning, others are tuned on the
 other tasks, and are then tried on a task that they have not seen.
 
-    python examples/evidence/regret.py --data DIR        # about 50 minutes on two cores
+    python examples/evidence/regret.py --data DIR        # 40 minutes on two cores
     python examples/evidence/regret.py --quick           # a minute, without data
     python examples/evidence/regret.py --out examples/evidence/results     # the table of the guide
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runs import Result, Runs, arguments, best
-from tables import report, spread, table
+from tables import failures, report, spread, table
 from training import Setting, chosen, plain, train
 
 TASKS = (
@@ -138,7 +138,7 @@ def tuned_on_others(results: Grid, arm: str, storages: Sequence[str] | None = No
 
 
 def rules(results: Grid, scale: Scale) -> list[tuple[str, str, int, Rule]]:
-    """Name, arm, trainings that were needed to choose, and the rule itself."""
+    """Name, arm, how many settings were tried to choose it, and the rule itself."""
     others = len(scale.tasks) - 1
     found: list[tuple[str, str, int, Rule]] = [
         (f"attached, {m:g} x everywhere", "attached", 0, one(m)) for m in scale.attached
@@ -163,27 +163,29 @@ def rules(results: Grid, scale: Scale) -> list[tuple[str, str, int, Rule]]:
 def rule_table(results: Grid, scale: Scale) -> str:
     regret = Regret(results, "test")
     rows = []
-    for name, arm, trainings, rule in rules(results, scale):
+    for name, arm, tried, rule in rules(results, scale):
         found = {(t, s): regret(t, arm, s, rule(t, s)) for t in scale.tasks for s in STORAGES}
         worst = max(found, key=lambda key: found[key])
         several = [results[t, arm, s, rule(t, s)] for t, s in found]
         count = sum(result["values"] * len(result["test"]) for result in several)
-        ever = 0 if arm == "clamped" else sum(sum(result["ever invalid"]) for result in several)
+        # clamped values are put back after each step, if only to the end of their domain
+        ever = sum(sum(result["ever invalid"]) for result in several)
         rows.append(
             [
                 name,
-                str(trainings),
+                str(tried),
                 f"{statistics.fmean(found.values()):.1f}",
                 f"{found[worst]:.1f} ({worst[0]}, {worst[1]})",
                 *(
                     f"{statistics.fmean(v for (_, s), v in found.items() if s == storage):.1f}"
                     for storage in STORAGES
                 ),
-                f"{100 * ever / count:.0f} %",
+                "" if arm == "clamped" else f"{100 * ever / count:.0f} %",
             ]
         )
     return table(
-        ["rule", "trainings to tune it", "mean regret", "worst", *STORAGES, "ever invalid"], rows
+        ["rule", "settings tried to tune it", "mean regret", "worst", *STORAGES, "ever invalid"],
+        rows,
     )
 
 
@@ -223,12 +225,13 @@ def multiple_table(grids: dict[str, Grid], scale: Scale) -> str:
 
 
 def sentences(grids: dict[str, Grid], scale: Scale) -> str:
-    """What all attached networks have in common, in numbers."""
+    """What all attached networks have in common, in numbers, and how many raw ones failed."""
     attached = [r for g in grids.values() for key, r in g.items() if key[1] == "attached"]
     networks = sum(len(result["test"]) for result in attached)
     outside = sum(sum(result["ever invalid"]) for result in attached)
     failed = sum(sum(result["NaN"]) for result in attached)
     results = grids["as above"]
+    raw = failures(result for (_, arm, _, _), result in results.items() if arm == "raw")
     apart = []
     for multiple in (1.0, 3.0):
         several = [
@@ -241,7 +244,7 @@ def sentences(grids: dict[str, Grid], scale: Scale) -> str:
         f"In these {networks:,} attached networks, at {rates}, {outside} values left their domain "
         f"after any step, and {failed} networks gave NaN.\nThe mean accuracies of the three "
         f"storages differ by at most {apart[0]:.1f} points on any task at 1 x, and by "
-        f"{apart[1]:.1f} at 3 x."
+        f"{apart[1]:.1f} at 3 x.\n{raw} raw networks gave NaN."
     )
 
 

@@ -25,7 +25,9 @@ class Runs:
     """The results of one experiment, in a file with a line for each.
 
     A setting whose result is there is not run again, so that an experiment which was stopped goes
-    on where it was.
+    on where it was. A key names the setting alone, and not what all settings share: the epochs and
+    the gain of a task, the size of a batch, the code. Whoever changes one of these starts with
+    another file, or finds the results of before.
 
     Args:
         path: the file, made when the first result comes.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runs import Runs
+from runs import Result, Runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "benefit.md"
 
@@ -18,6 +18,12 @@ def spread(numbers: Sequence[float], digits: int = 1) -> str:
     if len(numbers) == 1:
         return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} ± {statistics.stdev(numbers):.{digits}f}"
+
+
+def failures(results: Iterable[Result]) -> str:
+    """How many networks gave NaN, of how many."""
+    failed = [each for result in results for each in result["NaN"]]
+    return f"{sum(failed)} of {len(failed):,}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

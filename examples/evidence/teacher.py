@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from network import DT, STORAGES, Network, Storage
 from runs import Result, Runs, arguments, best
-from tables import comparison_table, paired, report, spread, table
+from tables import comparison_table, failures, paired, report, spread, table
 from tasks import PARTS, spoken
 from torch import Tensor, nn
 from training import Value, neuron_parameters
@@ -182,7 +182,6 @@ def learn(setting: Student, folder: Path | None) -> Result:
     value = Value(
         student.hidden,
         "value",
-        storage.domain,
         storage.invalid,
         storage.clamped,
         storage.parametrization,
@@ -297,7 +296,8 @@ def response(kernels: Tensor, inputs: Tensor) -> Tensor:
 def recover(setting: Recovery, folder: Path | None) -> Result:
     """Trains the filters; says from which step on each was close to its teacher, to the end.
 
-    One teacher is where the students start. A raw decay is read clamped, as in STORAGES.
+    One teacher is within 1 % of where the students start. A raw decay is read clamped, as in
+    STORAGES.
     """
     begin = time.perf_counter()
     arm, storage, unit = ARMS[setting.name]
@@ -436,10 +436,16 @@ def arm_table(settings: dict[str, Student], results: dict[str, Result]) -> str:
     head = [
         "arm", "neurons' rate", "R², test", "rms error of ln tau", f"ever invalid, of {values}",
     ]  # fmt: skip
-    return table(head, rows)
+    fixed = settings["fixed, equal"]
+    raw = failures(results[name] for name, setting in settings.items() if setting.arm == "raw")
+    return (
+        f"{table(head, rows)}\n\nIn every arm the weights train at {fixed.lr:g}; equal time "
+        f"constants are {fixed.tau:g} steps at the start.\n{raw} raw students had a loss or a "
+        "gradient that was NaN or inf."
+    )
 
 
-def tests(results: dict[str, Result]) -> str:
+def comparisons(results: dict[str, Result]) -> str:
     """The comparisons that were planned, corrected for their number together."""
     hundredths = {name: [100 * r for r in result["test"]] for name, result in results.items()}
     one = "attached tau, 1 x"
@@ -497,11 +503,10 @@ def main() -> None:
     ]
     texts = {
         "teacher": arm_table(settings, results),
-        "teacher comparisons": tests(results),
+        "teacher comparisons": comparisons(results),
         "recovery": recovery_table(filters, runs(filters, recover)),
     }
     report(texts, runs, args.write)
-    print(f"\nweights' rate {fixed.lr:g}, {fixed.tau:g} steps at the start")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ class Setting:
     coupled: bool = False  # inputs are multiplied with 1 - decay, over its initial value
 
     def key(self) -> str:
-        """What differs from the defaults, as the name of a result."""
+        """What differs from the defaults, as the name of a result.
+
+        It lacks what is the same for all settings: see Runs.
+        """
         given = asdict(self)
         return repr({f.name: given[f.name] for f in fields(self) if given[f.name] != f.default})
 
@@ -75,7 +78,6 @@ class Value:
 
     owner: nn.Module
     name: str
-    domain: tuple[float, float]
     invalid: Callable[[Tensor], Tensor]
     clamped: tuple[float, float]
     parametrization: Callable[[], nn.Module]
@@ -93,7 +95,6 @@ def values_of(network: Network, setting: Setting) -> dict[str, Value]:
             found[part] = Value(
                 network,
                 part,
-                (0.0, math.inf),
                 lambda value: ~(value > 0),
                 (THRESHOLD_FLOOR, math.inf),
                 Softplus,
@@ -102,7 +103,6 @@ def values_of(network: Network, setting: Setting) -> dict[str, Value]:
             found[f"{part}.value"] = Value(
                 getattr(network, part),
                 "value",
-                storage.domain,
                 storage.invalid,
                 storage.clamped,
                 storage.parametrization,

@@ -53,9 +53,9 @@ def param_groups(
         lr: learning rate of all other parameters.
         neuron_lr: learning rate of the raw neuron parameters; None: the same. With Adam and a
             rate that is tuned for the weights, the same was the best of 0.03 to 30 times over
-            eight tasks and three units, and 3 times nearly as good; with weights that train too
-            slowly, 3 to 10 times was better (examples/evidence/regret.py, and the guide's page
-            "What training time constants buys").
+            eight tasks and three units, and 3 times cost 0.7 points more; with weights that train
+            too slowly, 3 to 10 times was better (examples/evidence/regret.py, and the guide's
+            page "What training time constants buys").
         weight_decay: of all other parameters.
         neuron_weight_decay: of the raw neuron parameters; it pulls each value to its
             parametrization's reference, not to zero.
