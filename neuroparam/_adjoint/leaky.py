@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neuroparam._adjoint.neuron import Adjoint, Neuron, Segment, Slopes
+from neuroparam._adjoint.neuron import Adjoint, Chunked, Neuron, Segment, slope
 
 __all__ = ["Leaky", "Reset"]
 
@@ -100,7 +100,9 @@ class _AdjointLeaky(Adjoint):
         (d_m,), (start,) = self.state, segment.start
         d_zs, d_ms = (each.unbind(0) for each in incoming)
         zs, ms, d_xs = segment.spikes.unbind(0), segment.kept[0].unbind(0), currents.unbind(0)
-        slopes = Slopes(spike, segment.kept[0], self._threshold)
+        slopes = Chunked(
+            lambda first, end: slope(spike, segment.kept[0][first:end] - self._threshold), segment
+        )
         for step in reversed(range(len(d_zs))):
             z = zs[step - 1] if step else spike(start - self._threshold)
             through = d_zs[step] * slopes[step]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from neuroparam._adjoint.neuron import Adjoint, Neuron, Segment, Slopes
+from neuroparam._adjoint.neuron import Adjoint, Chunked, Neuron, Segment, slope, whole
 
 __all__ = ["LIF", "EventLIF", "RecurrentLIF"]
 
@@ -43,10 +44,9 @@ class LIF(Neuron):
         state: Sequence[Tensor],
         segment: Segment,
     ) -> None:
-        membrane, synapse, threshold, leak, reset = constants
         v, i = state
+        membrane, synapse, threshold, leak, reset = whole(constants, v)
         change = torch.empty_like(v)
-        fires = torch.empty_like(v, dtype=torch.bool)
         # A matrix product may round differently where a tensor is not aligned in memory, as one
         # step of a sequence is not. Norse multiplies a tensor of its own.
         aligned = None if last is None else torch.empty_like(v).copy_(last)
@@ -58,13 +58,12 @@ class LIF(Neuron):
                 j.add_(linear(aligned, recurrent_weights))
             torch.sub(leak, v, out=change).add_(j).mul_(membrane)
             torch.add(v, change, out=h)
-            torch.gt(h, threshold, out=fires)
-            z.copy_(fires)
-            torch.where(fires, reset, h, out=v)
+            torch.gt(h, threshold, out=z)
+            torch.lerp(h, reset, z, out=v)  # either of them exactly, because z is 0 or 1
             torch.mul(j, synapse, out=change)
             torch.add(j, change, out=i)
             if aligned is not None:
-                aligned.copy_(fires)
+                aligned.copy_(z)
 
     def adjoint(
         self,
@@ -101,29 +100,22 @@ class _AdjointLIF(Adjoint):
         self.state = (d_v.clone(), d_i)
         self.last = None
         self.constants = [torch.zeros_like(d_v) if need else None for need in needed]
-        membrane, synapse, self._threshold, self._leak, reset = constants
-        # Operations that write into given memory want operands of the full shape.
-        self._membrane, self._reset = membrane.expand_as(d_v), reset.expand_as(d_v)
-        self._stays, self._decays = (1 - membrane).expand_as(d_v), (1 + synapse).expand_as(d_v)
-        self._f, self._work = torch.empty_like(d_v), torch.empty_like(d_v)
+        self._threshold = constants[2]
+        self._membrane, synapse, _, self._leak, self._reset = whole(constants, d_v)
+        self._stays, self._decays = 1 - self._membrane, 1 + synapse
+        self._work = torch.empty_like(d_v)
         self._needs_f = self._needs_f or needed[0]
 
     def run(self, incoming: Sequence[Tensor], segment: Segment, currents: Tensor) -> None:
         d_membrane, d_synapse, d_threshold, d_leak, d_reset = self.constants
         d_v, d_i = self.state
-        f = self._f
         d_zs, d_js = incoming[0].unbind(0), currents.unbind(0)
         zs, (js, hs) = segment.spikes.unbind(0), [each.unbind(0) for each in segment.kept]
+        fs = Chunked(functools.partial(self._f, segment), segment)
         self._begin(segment)
         for step in reversed(range(len(d_zs))):
             z, j, h, d_j = zs[step], js[step], hs[step], d_js[step]
             d_z = d_zs[step] if self.last is None else self.last.add_(d_zs[step])
-            if self._needs_f:
-                if step:
-                    v = torch.lerp(hs[step - 1], self._reset, zs[step - 1], out=f)
-                else:
-                    v = segment.start[0]
-                torch.sub(self._leak, v, out=f).add_(j)
             through = self._through_the_spike(step, d_z, d_v, z, j, h)
             if d_threshold is not None:
                 d_threshold.sub_(through)
@@ -134,7 +126,7 @@ class _AdjointLIF(Adjoint):
                 d_synapse.addcmul_(j, d_i)
             torch.mul(d_i, self._decays, out=d_j).addcmul_(d_h, self._membrane)
             if d_membrane is not None:
-                d_membrane.addcmul_(d_h, f)
+                d_membrane.addcmul_(d_h, fs[step])
             if d_leak is not None:
                 d_leak.addcmul_(d_h, self._membrane)
             d_v, d_i = d_h.mul_(self._stays), d_j
@@ -143,8 +135,21 @@ class _AdjointLIF(Adjoint):
         # The memory of `currents` may be used again for the segment before.
         self.state = (d_v, d_i.clone())
 
+    def _f(self, segment: Segment, first: int, end: int) -> Tensor:
+        """F at some steps of a segment."""
+        js, hs = segment.kept
+        after = max(first, 1)
+        before = slice(after - 1, end - 1)
+        v = torch.lerp(hs[before], self._reset, segment.spikes[before])
+        if first == 0:
+            v = torch.cat((segment.start[0][None], v))
+        return torch.sub(self._leak, v, out=v).add_(js[first:end])
+
     def _begin(self, segment: Segment) -> None:
-        self._slopes = Slopes(self._neuron.spike, segment.kept[1], self._threshold)
+        hs, spike = segment.kept[1], self._neuron.spike
+        self._slopes = Chunked(
+            lambda first, end: slope(spike, hs[first:end] - self._threshold), segment
+        )
 
     def _through_the_spike(
         self, step: int, d_z: Tensor, d_v: Tensor, z: Tensor, j: Tensor, h: Tensor

@@ -9,10 +9,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Adjoint", "Neuron", "Segment", "Slopes"]
+__all__ = ["Adjoint", "Chunked", "Neuron", "Segment", "slope", "whole"]
 
-# The surrogate derivative is computed for several steps at once. Few large operations cost less
-# than many small ones, as long as what they work on stays in the processor's cache.
+# What `Chunked` computes at once.
 _CHUNK_BYTES = 1 << 19
 
 
@@ -115,34 +114,47 @@ class Adjoint(ABC):
         """
 
 
-class Slopes:
-    """The surrogate derivative at each step of a segment, asked for from its end to its start.
+def whole(constants: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+    """The constants in the shape of one step, in memory of their own.
+
+    Operations on tensors of one shape are faster than those that broadcast.
+    """
+    return [each.expand_as(like).contiguous() for each in constants]
+
+
+class Chunked:
+    """Something that each step of a segment needs, asked for from the last step to the first.
+
+    It is computed for several steps at once. Few large operations cost less than many small ones,
+    as long as what they work on stays in the processor's cache.
 
     Args:
-        spike: the library's spike function, which works on each element alone.
-        potentials: what is compared with the threshold, of shape (time, ..., neurons).
-        threshold: the threshold.
+        compute: gives it for the steps from a first one up to one that does not count, as a tensor
+            of shape (time, ..., neurons).
+        segment: the steps.
     """
 
-    def __init__(self, spike: Callable[[Tensor], Tensor], potentials: Tensor, threshold: Tensor):
-        self._spike = spike
-        self._potentials = potentials
-        self._threshold = threshold
-        bytes_of_one = potentials[0].numel() * potentials.element_size()
-        self._at_once = max(1, _CHUNK_BYTES // max(1, bytes_of_one))
-        self._first = len(potentials)
+    def __init__(self, compute: Callable[[int, int], Tensor], segment: Segment):
+        self._compute = compute
+        steps = segment.spikes
+        self._at_once = max(1, _CHUNK_BYTES // max(1, steps[0].numel() * steps.element_size()))
+        self._first = len(steps)
         self._known: Sequence[Tensor] = ()
 
     def __getitem__(self, step: int) -> Tensor:
         if step < self._first:
             self._first = max(0, step + 1 - self._at_once)
-            distances = self._potentials[self._first : step + 1] - self._threshold
-            self._known = _slope(self._spike, distances).unbind(0)
+            self._known = self._compute(self._first, step + 1).unbind(0)
         return self._known[step - self._first]
 
 
-def _slope(spike: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The library's own surrogate derivative: the backward of its spike function at gradient 1."""
+def slope(spike: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The library's own surrogate derivative: the backward of its spike function at gradient 1.
+
+    Args:
+        spike: the spike function, which works on each element alone.
+        x: the distance from the threshold, of any shape.
+    """
     with torch.enable_grad():
         x = x.requires_grad_()
         spikes = spike(x)

@@ -12,7 +12,7 @@ from torch import Tensor
 from neuroparam._adjoint.neuron import Neuron, Segment
 from neuroparam._adjoint.twice import refusing_a_second_backward
 from neuroparam._ground.errors import AdjointError
-from neuroparam._ground.torch_state import transform_level
+from neuroparam._ground.torch_state import is_batched
 
 __all__ = ["run_sequence"]
 
@@ -101,7 +101,7 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> Any:
-        if transform_level():
+        if any(is_batched(each) for each in incoming if each is not None):
             raise AdjointError("several of them at once (is_grads_batched=True, vmap)")
         with torch.no_grad():
             found = _gradients(ctx, incoming)

@@ -15,6 +15,7 @@ __all__ = [
     "all_modules",
     "callers",
     "current_level",
+    "is_batched",
     "is_compiling",
     "put_first",
     "sharded_like",
@@ -57,6 +58,12 @@ def callers() -> Iterator[FrameType]:
 def is_replaced() -> bool:
     """Whether stand-ins take the place of tensors: under `torch.func` and while torch traces."""
     return transform_level() > 0 or torch._C._get_tracing_state() is not None
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether a tensor stands for several: under vmap, or in batched backward passes."""
+    functorch = torch._C._functorch
+    return bool(functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
 def put_first(hooks: dict[Any, Any], key: str, hook: object) -> None:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from neuroparam import cached, make_trainable
 from neuroparam.adjoint import sequence, use_adjoint
 from tests.benchmarks.__main__ import machine
-from tests.benchmarks.measures import Options, Table, _ms
+from tests.benchmarks.measures import Options, Table, milliseconds
 from tests.benchmarks.networks import (
     LIBRARIES,
     inputs,
@@ -168,8 +168,8 @@ def time_table(options: Options) -> Table:
         rows.append(
             (
                 str(size),
-                _ms(timings.median("Norse")),
-                _ms(timings.median("adjoint")),
+                milliseconds(timings.median("Norse")),
+                milliseconds(timings.median("adjoint")),
                 str(timings.ratio("adjoint", "Norse")),
                 str(timings.ratio("adjoint", "unbind")),
                 str(timings.ratio("lean", "Norse")),
@@ -222,7 +222,7 @@ def _lengths_row(size: Size, timings: Timings) -> tuple[str, ...]:
     shown = ("Norse", "unbind", "adjoint", "lean")
     return (
         str(size),
-        *(_ms(timings.median(name)) if name in timings.seconds else "" for name in shown),
+        *(milliseconds(timings.median(name)) if name in timings.seconds else "" for name in shown),
     )
 
 
@@ -462,8 +462,8 @@ def _sequence_row(
         made["single"] = training_step(module, x, partial(single, x))
     timings = interleaved(made, options.rounds)
     ratio = "" if single is None else str(timings.ratio("whole", "single"))
-    alone = "" if single is None else _ms(timings.median("single"))
-    return (name, alone, way, _ms(timings.median("whole")), ratio)
+    alone = "" if single is None else milliseconds(timings.median("single"))
+    return (name, alone, way, milliseconds(timings.median("whole")), ratio)
 
 
 # --------------------------------------------------------------------------------------- page

@@ -59,7 +59,7 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     ms = 1e3 * seconds
     return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.3g}"
 
@@ -114,8 +114,8 @@ def _row(
         name,
         raw,
         f"{steps}, {batch}",
-        _ms(timings.median("raw")),
-        _ms(timings.median("attached")),
+        milliseconds(timings.median("raw")),
+        milliseconds(timings.median("attached")),
         str(ratio),
         f"{goal:g}: {_verdict(ratio, goal)}",
         str(timings.ratio("again", "raw")),
@@ -233,7 +233,7 @@ def loops(options: Options) -> Table:
             options.rounds,
         )
         ratios = (str(timings.ratio(arm, "raw")) for arm in ("without", "cached", "network"))
-        rows.append((name, _ms(timings.median("raw")), *ratios))
+        rows.append((name, milliseconds(timings.median("raw")), *ratios))
     return Table(
         (
             "cell",
@@ -331,10 +331,10 @@ def scale_table(results: dict[str, list[tuple[int, Timings]]]) -> Table:
                 (
                     growing,
                     f"{size:,}",
-                    _ms(timings.median("raw")),
-                    _ms(timings.median("attached")),
+                    milliseconds(timings.median("raw")),
+                    milliseconds(timings.median("attached")),
                     str(timings.ratio("attached", "raw")),
-                    _ms(added),
+                    milliseconds(added),
                 )
             )
         exponents = (
