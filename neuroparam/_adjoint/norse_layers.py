@@ -6,7 +6,6 @@ This module imports Norse, and is imported only where a network holds layers of 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -112,57 +111,54 @@ WITH_ADJOINT: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def _sequence(layer: Any, inputs: Tensor, state: Any, *, lean: bool) -> tuple[Tensor, Any] | None:
-    """Runs a layer over a sequence; None where its tensors change their dtype or shape on the way.
+    """Runs a layer over a sequence; None where Norse's own code must run.
 
-    Norse's dtypes and shapes then follow from each operation, and its own code must run.
+    That is where somebody has given the layer other steps, and where tensors change their dtype or
+    shape on the way, so that those of the results follow from each of Norse's operations.
     """
-    p, dt = layer.p, layer.dt
     recurrent = isinstance(layer, (LIFRecurrent, LIFRecurrentCell))
     if layer.activation is not (lif_step if recurrent else lif_feed_forward_step):
         return None
-    membrane, synapse = dt * p.tau_mem_inv, -dt * p.tau_syn_inv
-    # A number has the digits of a float64 until it meets a tensor.
-    constants = [
-        each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64)
-        for each in (membrane, synapse, p.v_th, p.v_leak, p.v_reset)
-    ]
-    weights = (layer.input_weights, layer.recurrent_weights) if recurrent else ()
-    states = (state.z, state.v, state.i) if recurrent else (state.v, state.i)
-    dtype = _dtype(inputs, *states, *weights, *constants)
-    features = [*inputs.shape[1:]]
+    constants = _constants(layer)
+    features: tuple[int, ...] = inputs.shape[1:]
+    # An input without weights may have another dtype: it is promoted in each step alike.
+    alike: tuple[Tensor, ...] = (state.v, state.i)
     if recurrent:
-        features[-1] = len(layer.input_weights)
+        features = (*features[:-1], len(layer.input_weights))
+        alike += (state.z, inputs, layer.input_weights, layer.recurrent_weights)
     shape = torch.broadcast_shapes(features, state.i.shape, constants[1].shape)
-    whole = torch.broadcast_shapes(shape, state.v.shape, *(each.shape for each in constants))
-    same = (*states, *((inputs, *weights) if recurrent else ()))
-    if shape != whole or any(each.dtype != dtype for each in same):
+    large = [each for each in (inputs, *alike, *constants) if each.ndim]
+    dtype = functools.reduce(torch.promote_types, (each.dtype for each in large))
+    if any(each.dtype != dtype for each in alike):
+        return None
+    if torch.broadcast_shapes(shape, state.v.shape, *(each.shape for each in constants)) != shape:
         return None
     constants = [each.to(inputs.device, dtype) for each in constants]
-    spike = functools.partial(threshold, method=p.method, alpha=p.alpha)
-    neuron: lif.LIF
-    if layer.rule == "event":
-        neuron = lif.EventLIF(spike)
-    else:
-        neuron = lif.RecurrentLIF(spike) if recurrent else lif.LIF(spike)
     start = [state.v.expand(shape), state.i.expand(shape)]
-    if recurrent:
-        spikes, v, i = run_sequence(
-            neuron,
-            inputs,
-            constants,
-            start,
-            input_weights=layer.input_weights,
-            recurrent_weights=layer.recurrent_weights,
-            last=state.z.expand(shape),
-            lean=lean,
-        )
-        return spikes, LIFState(spikes[-1], v, i)
-    inputs = inputs.expand(len(inputs), *shape)
-    spikes, v, i = run_sequence(neuron, inputs, constants, start, lean=lean)
-    return spikes, LIFFeedForwardState(v, i)
+    spike = functools.partial(threshold, method=layer.p.method, alpha=layer.p.alpha)
+    if not recurrent:
+        inputs = inputs.expand(len(inputs), *shape)
+        spikes, v, i = run_sequence(lif.LIF(spike), inputs, constants, start, lean=lean)
+        return spikes, LIFFeedForwardState(v, i)
+    spikes, v, i = run_sequence(
+        lif.RecurrentLIF(spike),
+        inputs,
+        constants,
+        start,
+        input_weights=layer.input_weights,
+        recurrent_weights=layer.recurrent_weights,
+        last=state.z.expand(shape),
+        lean=lean,
+    )
+    return spikes, LIFState(spikes[-1], v, i)
 
 
-def _dtype(*tensors: Tensor) -> torch.dtype:
-    """What the tensors that are no single numbers are promoted to."""
-    dtypes: Iterable[torch.dtype] = (each.dtype for each in tensors if each.ndim)
-    return functools.reduce(torch.promote_types, dtypes)
+def _constants(layer: Any) -> list[Tensor]:
+    """What `lif.LIF` asks for, in the order of Norse's multiplications."""
+    p, dt = layer.p, layer.dt
+    numbers = (dt * p.tau_mem_inv, -dt * p.tau_syn_inv, p.v_th, p.v_leak, p.v_reset)
+    # A number has the digits of a float64 until it meets a tensor.
+    return [
+        each if isinstance(each, Tensor) else torch.tensor(each, dtype=torch.float64)
+        for each in numbers
+    ]

@@ -135,7 +135,10 @@ def outcome(
     spikes, state = layer(given["x"], state_of(case, given))
     outputs = (spikes, state.v, state.i)
     wanted = [leaf for leaf in given.values() if leaf.requires_grad]
-    found = iter(torch.autograd.grad(loss_of(outputs), wanted, allow_unused=True))
+    loss = loss_of(outputs)
+    if not loss.requires_grad:  # Norse's plain step function ends the graph.
+        return Outcome(outputs, dict.fromkeys(given))
+    found = iter(torch.autograd.grad(loss, wanted, allow_unused=True))
     return Outcome(
         tuple(each.detach() for each in outputs),
         {name: next(found) if leaf.requires_grad else None for name, leaf in given.items()},

@@ -192,7 +192,7 @@ def profile(options: Options) -> str:
         layer(x).sum().backward()
         steps = [_in_place(layer, x) for _ in range(options.rounds)]
         reads, *seconds = (statistics.median(column) for column in zip(*steps, strict=True))
-        reading, evaluating, backward = map(_ms, seconds)
+        reading, evaluating, backward = map(milliseconds, seconds)
         maps = len(list(attached(layer)))
         rows.append((name, f"{reads:.0f}", reading, str(maps), evaluating, backward))
     columns = (
