@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from neuroparam._adjoint.neuron import Adjoint, Chunked, Neuron, Segment, slope, whole
+from neuroparam._ground.errors import MisuseWarning
+from neuroparam._ground.messages import warn
 
 __all__ = ["LIF", "EventLIF", "RecurrentLIF"]
 
@@ -84,8 +86,6 @@ class RecurrentLIF(LIF):
 class _AdjointLIF(Adjoint):
     """The adjoint of `LIF`: `d_x` is the gradient with respect to x."""
 
-    _needs_f = False
-
     def __init__(
         self,
         neuron: LIF,
@@ -104,15 +104,14 @@ class _AdjointLIF(Adjoint):
         self._membrane, synapse, _, self._leak, self._reset = whole(constants, d_v)
         self._stays, self._decays = 1 - self._membrane, 1 + synapse
         self._work = torch.empty_like(d_v)
-        self._needs_f = self._needs_f or needed[0]
 
     def run(self, incoming: Sequence[Tensor], segment: Segment, currents: Tensor) -> None:
         d_membrane, d_synapse, d_threshold, d_leak, d_reset = self.constants
         d_v, d_i = self.state
         d_zs, d_js = incoming[0].unbind(0), currents.unbind(0)
         zs, (js, hs) = segment.spikes.unbind(0), [each.unbind(0) for each in segment.kept]
-        fs = Chunked(functools.partial(self._f, segment), segment)
-        self._begin(segment)
+        self._fs = Chunked(functools.partial(self._f, segment), segment)
+        self._slopes = Chunked(functools.partial(self._slope, segment), segment)
         for step in reversed(range(len(d_zs))):
             z, j, h, d_j = zs[step], js[step], hs[step], d_js[step]
             d_z = d_zs[step] if self.last is None else self.last.add_(d_zs[step])
@@ -126,7 +125,7 @@ class _AdjointLIF(Adjoint):
                 d_synapse.addcmul_(j, d_i)
             torch.mul(d_i, self._decays, out=d_j).addcmul_(d_h, self._membrane)
             if d_membrane is not None:
-                d_membrane.addcmul_(d_h, fs[step])
+                d_membrane.addcmul_(d_h, self._fs[step])
             if d_leak is not None:
                 d_leak.addcmul_(d_h, self._membrane)
             d_v, d_i = d_h.mul_(self._stays), d_j
@@ -145,11 +144,9 @@ class _AdjointLIF(Adjoint):
             v = torch.cat((segment.start[0][None], v))
         return torch.sub(self._leak, v, out=v).add_(js[first:end])
 
-    def _begin(self, segment: Segment) -> None:
-        hs, spike = segment.kept[1], self._neuron.spike
-        self._slopes = Chunked(
-            lambda first, end: slope(spike, hs[first:end] - self._threshold), segment
-        )
+    def _slope(self, segment: Segment, first: int, end: int) -> Tensor:
+        """The surrogate derivative at some steps of a segment."""
+        return slope(self._neuron.spike, segment.kept[1][first:end] - self._threshold)
 
     def _through_the_spike(
         self, step: int, d_z: Tensor, d_v: Tensor, z: Tensor, j: Tensor, h: Tensor
@@ -182,11 +179,18 @@ class EventLIF(LIF):
 
 
 class _EventAdjointLIF(_AdjointLIF):
-    _needs_f = True
     _later: Tensor | None = None
 
-    def _begin(self, segment: Segment) -> None:
-        pass
+    def run(self, incoming: Sequence[Tensor], segment: Segment, currents: Tensor) -> None:
+        d_spikes = incoming[0]
+        if len(d_spikes) > 1 and bool(d_spikes.any()) and torch.equal(d_spikes[1:], d_spikes[:-1]):
+            warn(
+                "the gradient that reaches the spikes is the same in each time step, as that of a "
+                "spike count is. The event rule asks how a loss depends on the times of spikes, "
+                'and gives zeros. Use rule="surrogate", or a readout that filters the spikes.',
+                MisuseWarning,
+            )
+        super().run(incoming, segment, currents)
 
     def _through_the_spike(
         self, step: int, d_z: Tensor, d_v: Tensor, z: Tensor, j: Tensor, h: Tensor
@@ -194,16 +198,12 @@ class _EventAdjointLIF(_AdjointLIF):
         """What comes to h by the time of the spike.
 
         The slope of the membrane is tau_mem_inv * f before the spike, and tau_mem_inv * (v_leak -
-        v_reset + j) after it. A spike that came later would have the value that the gradient d_z
-        has one step later, so that the difference of the two is the gradient of its time.
+        v_reset + j) after it. A spike one step later would have had the gradient of that step, so
+        that the difference of the two, over dt, is the gradient of its time.
         """
-        neuron: EventLIF = self._neuron
         earlier = torch.zeros_like(d_z) if self._later is None else d_z - self._later
         self._later = d_z
         after = torch.sub(j, self._reset - self._leak).mul_(d_v)
-        # membrane = dt * tau_mem_inv, so that dt appears once in each of the two terms
-        return (
-            after.addcdiv_(earlier, self._membrane)
-            .div_(self._f.clamp_min(neuron.least_slope))
-            .mul_(z)
-        )
+        # membrane is dt * tau_mem_inv
+        rising = self._fs[step].clamp_min(EventLIF.least_slope)
+        return after.addcdiv_(earlier, self._membrane).div_(rising).mul_(z)

@@ -23,6 +23,7 @@ from neuroparam._adjoint import lif
 from neuroparam._adjoint.fallback import library_must_run
 from neuroparam._adjoint.sequence import run_sequence
 from neuroparam._catalogue.norse import keep_without_autapses
+from neuroparam._ground.errors import AdjointError
 
 __all__ = ["WITH_ADJOINT"]
 
@@ -38,6 +39,15 @@ class _Adjoint(nn.Module):
     lean = False
     rule = "surrogate"
 
+    def _refuse_another_rule(self) -> None:
+        """Raises where Norse's own code is about to compute other gradients than were asked for."""
+        if self.rule != "surrogate" and torch.is_grad_enabled():
+            raise AdjointError(
+                f"the rule {self.rule!r} where Norse's own code must run: under torch.compile, "
+                f"torch.func and autocast, for sparse tensors, with record_states=True, and where "
+                f"input, weights and neuron parameters have several dtypes"
+            )
+
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, lean={self.lean}, rule={self.rule!r}"
 
@@ -47,12 +57,14 @@ class _Layer(_Adjoint):
 
     def forward(self: Any, input_tensor: Tensor, state: Any = None) -> Any:
         if library_must_run(input_tensor) or self.record_states or not len(input_tensor):
+            self._refuse_another_rule()
             return super().forward(input_tensor, state)
         if state is None:
             state = self.state_fallback(input_tensor)
         found = _sequence(self, input_tensor, state, lean=bool(self.lean))
         if found is not None:
             return found
+        self._refuse_another_rule()
         # The first state is float32 in a network of any dtype, and becomes what it will stay in
         # the first step.
         first, state = super().forward(input_tensor[:1], state)
@@ -129,7 +141,9 @@ def _sequence(layer: Any, inputs: Tensor, state: Any, *, lean: bool) -> tuple[Te
     shape = torch.broadcast_shapes(features, state.i.shape, constants[1].shape)
     large = [each for each in (inputs, *alike, *constants) if each.ndim]
     dtype = functools.reduce(torch.promote_types, (each.dtype for each in large))
-    if any(each.dtype != dtype for each in alike):
+    if layer.rule == "event":  # Norse's first state is float32 in a network of any dtype.
+        state = state._replace(**{name: each.to(dtype) for name, each in state._asdict().items()})
+    elif any(each.dtype != dtype for each in alike):
         return None
     if torch.broadcast_shapes(shape, state.v.shape, *(each.shape for each in constants)) != shape:
         return None
@@ -138,10 +152,12 @@ def _sequence(layer: Any, inputs: Tensor, state: Any, *, lean: bool) -> tuple[Te
     spike = functools.partial(threshold, method=layer.p.method, alpha=layer.p.alpha)
     if not recurrent:
         inputs = inputs.expand(len(inputs), *shape)
-        spikes, v, i = run_sequence(lif.LIF(spike), inputs, constants, start, lean=lean)
+        neuron = lif.EventLIF(spike) if layer.rule == "event" else lif.LIF(spike)
+        spikes, v, i = run_sequence(neuron, inputs, constants, start, lean=lean)
         return spikes, LIFFeedForwardState(v, i)
+    neuron = lif.EventLIF(spike) if layer.rule == "event" else lif.RecurrentLIF(spike)
     spikes, v, i = run_sequence(
-        lif.RecurrentLIF(spike),
+        neuron,
         inputs,
         constants,
         start,

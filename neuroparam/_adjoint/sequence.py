@@ -102,7 +102,7 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> Any:
         if any(is_batched(each) for each in incoming if each is not None):
-            raise AdjointError("several of them at once (is_grads_batched=True, vmap)")
+            raise AdjointError("several backward passes at once (is_grads_batched=True, vmap)")
         with torch.no_grad():
             found = _gradients(ctx, incoming)
         if torch.is_grad_enabled():  # The caller wants a graph (`create_graph=True`).

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Container, Mapping
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
-from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
-from neuroparam._ground.messages import listing
+from neuroparam._ground.errors import (
+    InvalidArgumentError,
+    MisuseWarning,
+    UnsupportedModuleError,
+)
+from neuroparam._ground.messages import listing, warn
 from neuroparam._value.injected import change_class, own_class, parametrizations_of
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import refuse_non_module
 
 __all__ = ["use_adjoint", "use_autograd"]
 
+Rule = Literal["surrogate", "event"]
 _Module = TypeVar("_Module", bound=nn.Module)
 
+# Time steps in seconds up to which EventProp's gradient on a grid is mostly near the exact one.
+_FINE = 2e-4
 _OPTIONS = ("lean", "rule")
 _WEIGHTS = ("input_weights", "recurrent_weights")
 
 
-def use_adjoint(module: _Module, *, lean: bool = False, rule: str = "surrogate") -> _Module:
+def use_adjoint(module: _Module, *, lean: bool = False, rule: Rule = "surrogate") -> _Module:
     """Computes each sequence of Norse's LIF layers as one autograd function.
 
     Every `LIF`, `LIFRecurrent`, `LIFCell` and `LIFRecurrentCell` of Norse in the network becomes
@@ -38,14 +45,19 @@ def use_adjoint(module: _Module, *, lean: bool = False, rule: str = "surrogate")
         module: a network with layers of Norse, or one of them.
         lean: Whether to keep the states of about sqrt(time) steps only, and to compute the others
             again in the backward pass. Cells, which compute one step, do not change by it.
+        rule: How a gradient goes through a spike. "surrogate" is the surrogate derivative that
+            Norse defines. "event" is experimental: EventProp's gradient of the time of the spike
+            (Wunderlich and Pehle, Scientific Reports 11, 12829, 2021), taken on the time grid. The
+            guide's page on it says when it is near the exact gradient, and what its loss needs.
 
     Returns:
         The same module.
 
     Raises:
         UnsupportedModuleError: it is no module, it holds none of these layers, or one of its
-            layers uses Norse's own adjoint or has parametrized weights. Nothing has changed then.
-        InvalidArgumentError: `lean` is neither True nor False.
+            layers uses Norse's own adjoint, has parametrized weights, or is a cell where the rule
+            is "event". Nothing has changed then.
+        InvalidArgumentError: `lean` is neither True nor False, or there is no such rule.
 
     Examples:
         >>> import norse.torch as norse
@@ -62,10 +74,14 @@ def use_adjoint(module: _Module, *, lean: bool = False, rule: str = "surrogate")
     refuse_non_module(module)
     if not isinstance(lean, bool):
         raise InvalidArgumentError("lean", lean, "must be True or False")
+    if rule not in ("surrogate", "event"):
+        raise InvalidArgumentError("rule", rule, "must be 'surrogate' or 'event'")
     known = _norse_classes()
     layers = _layers(module, {**known, **{kind: kind for kind in known.values()}})
     if not layers:
         raise _nothing_found(module, known)
+    if rule == "event":
+        _check_for_events(module, layers)
     _change(layers, {"lean": lean, "rule": rule})
     return module
 
@@ -133,6 +149,35 @@ def _layers(module: nn.Module, classes: _Classes) -> dict[nn.Module, type[nn.Mod
                 ).at(path)
         found[layer] = new
     return found
+
+
+def _check_for_events(module: nn.Module, layers: Container[nn.Module]) -> None:
+    """Refuses cells, and warns of time steps in which EventProp's gradient is far from exact.
+
+    Raises:
+        UnsupportedModuleError: one of the layers is a cell. All its gradients would be zero,
+            because the rule compares each step with the next.
+    """
+    coarse = {}
+    for path, layer in nn.Module.named_modules(module):
+        if layer not in layers:
+            continue
+        if own_class(layer).__name__.endswith("Cell"):
+            raise UnsupportedModuleError(
+                f'{own_class(layer).__name__} computes one step, and the rule "event" needs the '
+                f"whole sequence. Use LIF or LIFRecurrent."
+            ).at(path)
+        dt: Any = layer.dt
+        if dt > _FINE:
+            coarse[path or type(layer).__name__] = f"{1e3 * dt:g} ms"
+    if coarse:
+        warn(
+            f'these layers have time steps on which the gradient of the rule "event" is far from '
+            f"that of the times of spikes, and may have the wrong sign:\n"
+            f"{listing(f'{path}: {dt}' for path, dt in coarse.items())}\n"
+            f'Use {1e3 * _FINE:g} ms or less, or rule="surrogate".',
+            MisuseWarning,
+        )
 
 
 def _nothing_found(module: nn.Module, classes: _Classes) -> UnsupportedModuleError:

@@ -285,9 +285,8 @@ class AdjointError(NeuroparamError, RuntimeError):
 
     def _problem(self) -> str:
         return (
-            f"the adjoint computes first derivatives, in one backward pass at a time, and not "
-            f"{self.asked}. Give the layers back to autograd: "
-            f"neuroparam.adjoint.use_autograd(module), or a loop over the steps of a Leaky."
+            f"the adjoint does not compute {self.asked}. Give the layers back to autograd "
+            f"(neuroparam.adjoint.use_autograd), or run the steps of a Leaky in a loop."
         )
 
 

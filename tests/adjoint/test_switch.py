@@ -316,7 +316,7 @@ def test_second_derivatives_are_refused_in_words() -> None:
 def test_several_backward_passes_at_once_are_refused_in_words() -> None:
     net = use_adjoint(attached())
     output = net(X)[0]
-    with pytest.raises(errors.AdjointError, match="several of them at once"):
+    with pytest.raises(errors.AdjointError, match="several backward passes at once"):
         torch.autograd.grad(
             output,
             neuron_parameters(net),

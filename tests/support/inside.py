@@ -10,6 +10,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 from neuroparam._adjoint import norse_layers, switch
+from neuroparam._adjoint.lif import EventLIF
 from neuroparam._attaching.build import build
 from neuroparam._attaching.exchange import attach, detach, rebuild_records
 from neuroparam._attaching.initial import initial_tensor
@@ -56,6 +57,7 @@ from neuroparam._value.storage import Kind, Storage
 __all__ = [
     "BUILT_IN",
     "Evaluated",
+    "EventLIF",
     "Kind",
     "NeuronParameter",
     "Place",
