@@ -95,7 +95,7 @@ def test_missing_data_is_a_clear_error(tmp_path: Path) -> None:
 
 
 # pictures that other scripts draw
-ELSEWHERE = ("mnist", "cost", "native", "one-learning-rate")
+ELSEWHERE = ("adjoint", "mnist", "cost", "native", "one-learning-rate")
 
 
 def test_the_pictures_of_the_guide(tmp_path: Path) -> None:
@@ -117,6 +117,19 @@ def test_one_learning_rate(tmp_path: Path) -> None:
     assert all(r["ever outside"] == [0] for r in runs if r["arm"] in ("fixed", "attached"))
     assert any(r["ever outside"][0] > 20 for r in runs if r["arm"] == "raw")
     assert (tmp_path / "one-learning-rate.png").stat().st_size > 10_000
+
+
+def test_adjoint(tmp_path: Path) -> None:
+    output = run("adjoint.py", "--quick", "--out", tmp_path)
+    assert "The accuracy curves of the three arms lie at most" in output
+    found = json.loads((tmp_path / "adjoint.json").read_text())
+    norse, adjoint, lean = (r["accuracies"] for r in found["runs"])
+    # rounding alone, in two epochs
+    assert norse == pytest.approx(adjoint, abs=2)
+    assert norse == pytest.approx(lean, abs=2)
+    kept = {r["arm"]: r["units"] for r in found["memory"]}
+    assert kept["lean"] < kept["adjoint"] < kept["Norse"]
+    assert (tmp_path / "adjoint.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

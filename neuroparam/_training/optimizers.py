@@ -52,6 +52,8 @@ class _Plan(NamedTuple):
 _plans: weakref.WeakKeyDictionary[Optimizer, _Plan] = weakref.WeakKeyDictionary()
 # The Parameters that gave way to one of another shape, by their ids, and the value of each.
 replaced: dict[int, tuple[weakref.ref[nn.Parameter], weakref.ref[NeuronParameter]]] = {}
+# Raw tensors of at most so many numbers are looked at together, and so many of them.
+_SMALL, _TOGETHER = 1000, 64
 # How many steps of optimizers may leave out a value that gets gradients.
 _LEFT_OUT = 10
 
@@ -90,18 +92,38 @@ def refuse_not_finite(parameters: Iterable[NeuronParameter], when: str) -> None:
 def _not_finite(parameters: Iterable[NeuronParameter]) -> dict[str, str]:
     """Path -> how many raw values are inf or NaN, where any are."""
     lost: list[tuple[NeuronParameter, str]] = []
-    for parameter in parameters:
+    for parameter in _suspects(parameters):
         raw = parameter.raw.detach()
-        if hasattr(raw, "device_mesh") or raw.is_meta:
-            continue
-        # A finite sum has finite summands, and takes a third of the time of looking at each.
-        if math.isfinite(raw.sum().item()):
-            continue
         finite = torch.isfinite(raw)
         if not bool(finite.all()):
             lost.append((parameter, f"{int((~finite).sum())} of {raw.numel()}"))
     paths = paths_in_networks([parameter for parameter, _ in lost]) if lost else []
     return {path: count for path, (_, count) in zip(paths, lost, strict=True)}
+
+
+@torch.no_grad()
+def _suspects(parameters: Iterable[NeuronParameter]) -> list[NeuronParameter]:
+    """The values whose raw tensors may hold inf or NaN.
+
+    A finite sum has finite summands, and takes a third of the time of looking at each. One sum
+    over many small tensors takes a tenth of the time of a sum for each.
+    """
+    found: list[NeuronParameter] = []
+    small: list[NeuronParameter] = []
+    for parameter in parameters:
+        raw = parameter.raw
+        if hasattr(raw, "device_mesh") or raw.is_meta:
+            continue
+        if raw.numel() <= _SMALL and raw.device.type == "cpu":
+            small.append(parameter)
+        elif not math.isfinite(raw.sum().item()):
+            found.append(parameter)
+    for begin in range(0, len(small), _TOGETHER):
+        chunk = small[begin : begin + _TOGETHER]
+        numbers = torch.cat([p.raw.reshape(-1) for p in chunk]) if chunk[1:] else chunk[0].raw
+        if not math.isfinite(numbers.sum().item()):
+            found += chunk
+    return found
 
 
 def _before_step(optimizer: Optimizer, *_: object) -> None:
