@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -210,11 +211,13 @@ def lengths(options: Options) -> str:
                 curves.setdefault((recurrent, name), []).append(point)
             rows.append(_lengths_row(size, timings))
     _draw_lengths(curves)
+    table = str(Table(("layer", "Norse, ms", "unbind, ms", "adjoint, ms", "lean, ms"), rows))
+    folded = textwrap.indent(table, "    ")
     return (
-        f"{Table(('layer', 'Norse, ms', 'unbind, ms', 'adjoint, ms', 'lean, ms'), rows)}\n\n"
         "![Time of a training step against the number of time steps, for a recurrent layer and a "
         "feed-forward one: the adjoint is below Norse everywhere, and Norse's own loop bends "
-        "upwards in the feed-forward layer](images/adjoint-time.png)"
+        "upwards in the feed-forward layer](images/adjoint-time.png)\n\n"
+        f'??? note "The numbers of the picture"\n\n{folded}'
     )
 
 
