@@ -124,12 +124,13 @@ class ExpScaledLog(LimitedMap):
         assert self.reference is not None
         low, high = self._exponents[dtype]
         numbers = numbers_of(self, dtype)
-        outside = numbers.outside(low / self.scale, high / self.scale)
+        least, most = low / self.scale, high / self.scale
         slope_at_zero = numbers[self.scale * self.reference]
-        power = (raw * numbers[self.scale]).clamp_(low, high).exp_()
+        exponent = raw if self.scale == 1.0 else raw * numbers[self.scale]
+        power = exponent.clamp(low, high).exp_()
 
         def pullback(gradient: Tensor) -> Tensor:
-            return between(gradient * power, raw, outside).mul_(slope_at_zero)
+            return between(gradient * power, raw, least, most).mul_(slope_at_zero)
 
         return power * numbers[self.reference], pullback
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
@@ -37,23 +36,12 @@ class Numbers(dict[float, Tensor]):
     def __init__(self, dtype: torch.dtype):
         super().__init__()
         self._dtype = dtype
-        self._outside: dict[tuple[float, float], tuple[float, float]] = {}
 
     def __missing__(self, number: float) -> Tensor:
         with torch.inference_mode(False):  # It is kept, and serves where gradients are wanted.
             tensor = torch.tensor(number, dtype=self._dtype, device="cpu")
         self[number] = tensor
         return tensor
-
-    def outside(self, lower: float, upper: float) -> tuple[float, float]:
-        """The floats next to an interval, between which its bounds lie too."""
-        found = self._outside.get((lower, upper))
-        if found is None:
-            bounds = torch.tensor([lower, upper], dtype=self._dtype, device="cpu")
-            outwards = torch.tensor([-math.inf, math.inf], dtype=self._dtype, device="cpu")
-            below, above = torch.nextafter(bounds, outwards).tolist()
-            found = self._outside[lower, upper] = below, above
-        return found
 
 
 # They are kept beside the maps, so that no copy, pickle or walk over attributes finds them.
@@ -82,13 +70,7 @@ def through_sigmoid(gradient: Tensor, share: Tensor) -> Tensor:
     return pulled
 
 
-def between(gradient: Tensor, x: Tensor, outside: tuple[float, float]) -> Tensor:
-    """The gradient where x is inside of two numbers, and 0 elsewhere: that of a clamp.
-
-    Args:
-        gradient: with respect to the result of the clamp.
-        x: what is clamped.
-        outside: the floats next to the bounds, as `Numbers.outside` gives them.
-    """
-    masked: Tensor = _hardtanh_backward(gradient, x, *outside)
+def between(gradient: Tensor, x: Tensor, lower: float, upper: float) -> Tensor:
+    """The gradient where lower < x < upper, and 0 elsewhere: that of `x.clamp(lower, upper)`."""
+    masked: Tensor = _hardtanh_backward(gradient, x, lower, upper)  # one operation
     return masked

@@ -126,7 +126,6 @@ class Softplus(LimitedMap):
         assert self.scale is not None
         numbers = numbers_of(self, dtype)
         top = self._tops[dtype]
-        outside = numbers.outside(-math.inf, top)
         r = raw.clamp(max=top)
         curved = r.clamp(max=_LINEAR).exp_().mul_(numbers[_ODDS]).log1p_()
         # The straight line lies below the curve, and joins it where r is large.
@@ -137,7 +136,7 @@ class Softplus(LimitedMap):
         def pullback(gradient: Tensor) -> Tensor:
             # sigmoid(raw + log(e - 1)) is 1 - exp(-y), without the rounding of that sum.
             minus_slope = curved.neg().expm1_()
-            return between(gradient, raw, outside).mul_(minus_slope).mul_(minus_scale)
+            return between(gradient, raw, -math.inf, top).mul_(minus_slope).mul_(minus_scale)
 
         return value, pullback
 

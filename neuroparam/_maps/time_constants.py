@@ -60,10 +60,9 @@ class TimeConstantMap(LimitedMap):
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         limits = self.limits(raw.dtype)
         reach = self._reach(limits, raw.dtype)
-        outside = numbers_of(self, raw.dtype).outside(*reach)
         value, pullback = self._formula_with_pullback(raw.clamp(*reach))
         # The clamp makes a new tensor, because the slope may need the one before.
-        return value.clamp(*limits), lambda gradient: between(pullback(gradient), raw, outside)
+        return value.clamp(*limits), lambda gradient: between(pullback(gradient), raw, *reach)
 
 
 class UnitMap(TimeConstantMap):
