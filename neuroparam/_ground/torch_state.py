@@ -17,6 +17,9 @@ __all__ = [
     "current_level",
     "is_batched",
     "is_compiling",
+    "is_extended",
+    "is_replaced",
+    "is_traced",
     "put_first",
     "sharded_like",
     "transform_level",
@@ -29,6 +32,7 @@ OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 # Both are asked at every read of a value, so they are looked up once.
 current_level = torch._C._functorch.maybe_current_level
 is_compiling = torch.compiler.is_compiling
+_has_global_hooks: Any = torch.nn.modules.module._has_any_global_hook
 
 
 def transform_level() -> int:
@@ -58,6 +62,24 @@ def callers() -> Iterator[FrameType]:
 def is_replaced() -> bool:
     """Whether stand-ins take the place of tensors: under `torch.func` and while torch traces."""
     return transform_level() > 0 or torch._C._get_tracing_state() is not None
+
+
+def is_traced() -> bool:
+    """Whether torch notes each operation on the way, to trace it or to do something else."""
+    return bool(torch._C._get_tracing_state()) or torch._C._len_torch_dispatch_stack() > 0
+
+
+def is_extended(module: nn.Module) -> bool:
+    """Whether a call of a module runs more than the forward of its class."""
+    own = module.__dict__
+    return bool(
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+        or _has_global_hooks()
+    )
 
 
 def is_batched(tensor: Tensor) -> bool:

@@ -14,6 +14,7 @@ from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
 from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio, working
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
+from neuroparam._maps.slopes import Pullback, numbers_of, through_sigmoid
 
 __all__ = ["BoundedSigmoid"]
 
@@ -127,6 +128,46 @@ class BoundedSigmoid(LimitedMap):
         near_bound = torch.where(below, up, down) < _NEAR
         value = torch.where(near_bound, torch.where(below, from_lowest, from_highest), middle)
         return value.to(raw.dtype)
+
+    def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        return self._linear(raw) if self.spacing == "linear" else self._logarithmic(raw)
+
+    def _linear(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        limits = self.limits(raw.dtype)
+        numbers = numbers_of(self, raw.dtype)
+        extent = numbers[self._extent(limits)]
+        # The distance to the nearer bound; here its derivative is not asked for.
+        share = raw.abs().neg_().sigmoid_()
+        distance = share * extent
+        from_highest = numbers[limits.highest] - distance
+        from_lowest = distance.add_(numbers[limits.lowest])
+        value = torch.where(raw < numbers[0.0], from_lowest, from_highest)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            return through_sigmoid(gradient, share).mul_(extent)
+
+        return value, pullback
+
+    def _logarithmic(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        limits = self.limits(raw.dtype)
+        numbers = numbers_of(self, torch.float64)
+        extent = self._extent(limits)
+        if raw.dtype == torch.float64:
+            x, value = raw, self.forward(raw)
+            exact = value.clone()
+        else:
+            # The formula for the middle has digits to spare, and single precision rounds them off.
+            x = raw.double()
+            middle = math.sqrt(limits.lowest) * math.sqrt(limits.highest)
+            exponent = (x * numbers[0.5]).tanh_().mul_(numbers[extent / 2])
+            exact = exponent.exp_().mul_(numbers[middle])
+            value = exact.to(raw.dtype)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            share = x.abs().neg_().sigmoid_()
+            return gradient * through_sigmoid(exact, share).mul_(numbers[extent]).to(gradient.dtype)
+
+        return value, pullback
 
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         lowest, highest = limits

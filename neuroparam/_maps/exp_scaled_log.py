@@ -13,6 +13,7 @@ from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, finite_constant
 from neuroparam._maps.floats import EXPONENTS, log_ratio, working, working_dtype
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
+from neuroparam._maps.slopes import Pullback, between, numbers_of
 
 __all__ = ["ExpScaledLog"]
 
@@ -116,6 +117,22 @@ class ExpScaledLog(LimitedMap):
         assert self.reference is not None
         exponent = (self.scale * working(raw)).clamp(*self._exponents[raw.dtype])
         return (self.reference * torch.exp(exponent)).to(raw.dtype)
+
+    def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        dtype = raw.dtype
+        self.limits(dtype)
+        assert self.reference is not None
+        low, high = self._exponents[dtype]
+        numbers = numbers_of(self, dtype)
+        least, most = low / self.scale, high / self.scale
+        slope_at_zero = numbers[self.scale * self.reference]
+        exponent = raw if self.scale == 1.0 else raw * numbers[self.scale]
+        power = exponent.clamp(low, high).exp_()
+
+        def pullback(gradient: Tensor) -> Tensor:
+            return between(gradient * power, raw, least, most).mul_(slope_at_zero)
+
+        return power * numbers[self.reference], pullback
 
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         assert self.reference is not None

@@ -12,6 +12,7 @@ from torch import Tensor
 from neuroparam._ground.errors import CheckpointError, ParametrizationError
 from neuroparam._maps.base import Limits, Parametrization
 from neuroparam._maps.floats import FLOATS, working
+from neuroparam._maps.slopes import Pullback, forget_numbers
 
 __all__ = ["NO_ROOM", "LimitedMap"]
 
@@ -47,8 +48,17 @@ class LimitedMap(Parametrization):
         """The raw tensor for values between the limits, in the working precision."""
         raise NotImplementedError
 
+    def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        """What `forward` gives, and its slope in closed form, in few operations without a graph.
+
+        Args:
+            raw: the raw tensor, in single or double precision.
+        """
+        raise NotImplementedError
+
     def _prepare(self) -> None:
         """Computes once what depends on the constants, for every dtype that raw can have."""
+        forget_numbers(self)
         self._limits = {}
         for dtype in FLOATS:
             lowest, highest = self._limits_in(dtype)

@@ -19,6 +19,7 @@ from neuroparam._maps.floats import (
     working_dtype,
 )
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
+from neuroparam._maps.slopes import Pullback, between, numbers_of
 
 __all__ = ["Softplus"]
 
@@ -92,21 +93,52 @@ class Softplus(LimitedMap):
         # Raw is nearly (value - lower) / scale, and must be a number of this dtype too.
         return Limits(lowest, min(highest, lowest + self.scale * highest))
 
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._tops = {
+            dtype: self._top_in(dtype, limits)
+            for dtype, limits in self._limits.items()
+            if limits is not NO_ROOM
+        }
+
+    def _top_in(self, dtype: torch.dtype, limits: Limits) -> float:
+        """The raw number whose value is nearly the largest of a dtype; raw is kept below it."""
+        assert self.scale is not None
+        largest = nearly_largest(dtype) * (1 - 2.0**-7)
+        top = (largest - max(limits.lowest, 0.0)) / self.scale
+        top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
+        return min(top, largest)
+
     def forward(self, raw: Tensor) -> Tensor:
         lowest, _ = self.limits(raw.dtype)
         assert self.scale is not None
-        r = working(raw)
-        # Raw stays below the one whose value is nearly the largest number.
-        largest = nearly_largest(raw.dtype) * (1 - 2.0**-7)
-        top = (largest - max(lowest, 0.0)) / self.scale
-        top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
-        r = r.clamp(max=min(top, largest))
+        r = working(raw).clamp(max=self._tops[raw.dtype])
         curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
         # The clamp has no gradient at _LINEAR itself.
         y = torch.where(r >= _LINEAR, r + _SHIFT, curved)
         # Starting at `lowest` instead of `lower` keeps the value inside without a clamp, which
         # would stop the gradient.
         return (lowest + self.scale * y).to(raw.dtype)
+
+    def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        dtype = raw.dtype
+        lowest, _ = self.limits(dtype)
+        assert self.scale is not None
+        numbers = numbers_of(self, dtype)
+        top = self._tops[dtype]
+        r = raw.clamp(max=top)
+        curved = r.clamp(max=_LINEAR).exp_().mul_(numbers[_ODDS]).log1p_()
+        # The straight line lies below the curve, and joins it where r is large.
+        y = torch.maximum(curved, r.add_(numbers[_SHIFT]))
+        value = y.mul_(numbers[self.scale]).add_(numbers[lowest])
+        minus_scale = numbers[-self.scale]
+
+        def pullback(gradient: Tensor) -> Tensor:
+            # sigmoid(raw + log(e - 1)) is 1 - exp(-y), without the rounding of that sum.
+            minus_slope = curved.neg().expm1_()
+            return between(gradient, raw, -math.inf, top).mul_(minus_slope).mul_(minus_scale)
+
+        return value, pullback
 
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         assert self.scale is not None

@@ -13,6 +13,7 @@ from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
 from neuroparam._maps.floats import EXPONENTS, just_above, nearly_largest, working, working_dtype
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
+from neuroparam._maps.slopes import Pullback, between, numbers_of
 
 __all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "powers_of_two"]
 
@@ -20,8 +21,8 @@ __all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "powers_of_two"]
 class TimeConstantMap(LimitedMap):
     """Base of the maps that take a time constant in seconds, behind a map that yields one.
 
-    A subclass gives the formula and its inverse, the image of an interval, its limits, and the
-    time constants between which the formula and its gradient are finite.
+    A subclass gives the formula, with its slope too, and its inverse, the image of an interval,
+    its limits, and the time constants between which the formula and its gradient are finite.
     """
 
     def _image(self, lower: float, upper: float) -> tuple[float, float]:
@@ -30,6 +31,10 @@ class TimeConstantMap(LimitedMap):
 
     def _formula(self, tau: Tensor) -> Tensor:
         """The formula, for time constants at which it is finite."""
+        raise NotImplementedError
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        """The same with its slope in closed form; `tau` may be overwritten."""
         raise NotImplementedError
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
@@ -51,6 +56,13 @@ class TimeConstantMap(LimitedMap):
         # A value that was rounded onto a bound moves off it. The gradient is that of the formula.
         inside = value.clamp(*limits)
         return (value + (inside - value).detach()).to(tau.dtype)
+
+    def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
+        limits = self.limits(raw.dtype)
+        reach = self._reach(limits, raw.dtype)
+        value, pullback = self._formula_with_pullback(raw.clamp(*reach))
+        # The clamp makes a new tensor, because the slope may need the one before.
+        return value.clamp(*limits), lambda gradient: between(pullback(gradient), raw, *reach)
 
 
 class UnitMap(TimeConstantMap):
@@ -127,6 +139,10 @@ class Above(TimeConstantMap):
 
     def _formula(self, tau: Tensor) -> Tensor:
         return tau + self.lower
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        lower = numbers_of(self, tau.dtype)[self.lower]
+        return tau.add_(lower), lambda gradient: gradient
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
         return 0.0, limits.highest - self.lower

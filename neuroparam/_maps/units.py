@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neuroparam._maps.base import Limits
 from neuroparam._maps.floats import just_below
+from neuroparam._maps.slopes import Pullback, numbers_of
 from neuroparam._maps.time_constants import UnitMap, WithStep, powers_of_two
 
 __all__ = ["Bitshift", "Decay", "Rate", "Steps"]
@@ -45,6 +46,10 @@ class Rate(UnitMap):
 
     def _formula(self, tau: Tensor) -> Tensor:
         return 1 / tau
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        rate = tau.reciprocal_()
+        return rate, lambda gradient: (gradient * rate).mul_(rate).neg_()
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
         return 1 / limits.highest, 1 / limits.lowest
@@ -85,6 +90,18 @@ class Decay(WithStep):
     def _formula(self, tau: Tensor) -> Tensor:
         return torch.exp(-self.dt / tau)
 
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        numbers = numbers_of(self, tau.dtype)
+        per_step = numbers[1 / self.dt]
+        exponent = tau.reciprocal_().mul_(numbers[-self.dt])
+        decay = exponent.exp()
+
+        def pullback(gradient: Tensor) -> Tensor:
+            # In this order no product underflows before the gradient does.
+            return (gradient * decay).mul_(exponent).mul_(per_step).mul_(exponent)
+
+        return decay, pullback
+
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
         return self.dt / -math.log(limits.lowest), math.sqrt(torch.finfo(dtype).max)
 
@@ -119,6 +136,10 @@ class Steps(WithStep):
 
     def _formula(self, tau: Tensor) -> Tensor:
         return tau / self.dt
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        dt = numbers_of(self, tau.dtype)[self.dt]
+        return tau.div_(dt), lambda gradient: gradient / dt
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
         return limits.lowest * self.dt, limits.highest * self.dt
@@ -164,6 +185,18 @@ class Bitshift(WithStep):
 
     def _formula(self, tau: Tensor) -> Tensor:
         return -torch.log2(-torch.expm1(-self.dt / tau))
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        numbers = numbers_of(self, tau.dtype)
+        per_step = numbers[1 / self.dt / math.log(2.0)]
+        exponent = tau.reciprocal_().mul_(numbers[-self.dt])
+        lost = exponent.expm1().neg_()  # What a step takes away: 1 - decay.
+
+        def pullback(gradient: Tensor) -> Tensor:
+            slope = exponent.exp().mul_(exponent).mul_(per_step).div_(lost).mul_(exponent)
+            return gradient * slope
+
+        return lost.log2().neg_(), pullback
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
         low, high = self._range(dtype)

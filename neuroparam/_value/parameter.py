@@ -25,6 +25,7 @@ from neuroparam._ground.messages import describe, warn
 from neuroparam._ground.real import as_real, why_not_real
 from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, transform_level
 from neuroparam._maps.base import Parametrization, bounds_of
+from neuroparam._maps.fused import MODIFIED, fused
 from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
 from neuroparam._value.copied import Copied, fingerprint
@@ -347,6 +348,9 @@ class NeuronParameter(parametrize.ParametrizationList):
                 return super().forward()  # Neither knows hooks for saved tensors.
             self._follow()
             _copied.look(self, alive)
+            value = fused(tuple(self._modules.values()), self.raw)
+            if value is not None:
+                return value
             # Activation checkpointing must save equally many tensors when it recomputes a
             # region. A value computed in one region and reused in the next breaks the count, so
             # the hooks hide what the evaluation saves.
@@ -525,10 +529,7 @@ def _packed(saved: Tensor) -> tuple[Tensor, int]:
 def _unpacked(packed: tuple[Tensor, int]) -> Tensor:
     saved, version = packed
     if saved._version != version:  # With hooks for saved tensors, torch does not check this.
-        raise RuntimeError(
-            "a tensor that a parametrization needs for its gradient was modified by an inplace "
-            "operation (an optimizer step or an assignment between forward and backward is one)"
-        )
+        raise RuntimeError(MODIFIED)
     return saved
 
 

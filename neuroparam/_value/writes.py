@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from neuroparam._ground.torch_state import is_traced
+
 __all__ = ["Copy", "copy_of"]
 
 
@@ -21,7 +23,7 @@ class Copy:
 
     def differs(self) -> bool:
         """Whether the value is another one now, as far as that can be looked at."""
-        if _is_traced():
+        if is_traced():  # A look at numbers would become a part of what is traced.
             return False
         value, original = self.value.detach(), self._original
         if value.shape != original.shape or value.dtype != original.dtype:
@@ -36,11 +38,6 @@ def copy_of(value: Tensor) -> Copy | None:
     """A copy to compare with later; None where a look at the numbers would disturb."""
     if type(value) not in (Tensor, nn.Parameter) or value.is_meta:
         return None
-    if _is_traced() or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if is_traced() or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
         return None
     return Copy(value)
-
-
-def _is_traced() -> bool:
-    """Whether a look at numbers would become a part of what torch is tracing."""
-    return bool(torch._C._get_tracing_state()) or torch._C._len_torch_dispatch_stack() > 0

@@ -44,6 +44,7 @@ from neuroparam._ground.torch_state import (
 from neuroparam._looking.text import span, table
 from neuroparam._maps import floats
 from neuroparam._maps.base import bounds_of
+from neuroparam._maps.fused import FUSED, fused
 from neuroparam._maps.time_constants import TimeConstantMap
 from neuroparam._training import optimizers, processes
 from neuroparam._value import evidence, injected, once
@@ -56,6 +57,7 @@ from neuroparam._value.storage import Kind, Storage
 
 __all__ = [
     "BUILT_IN",
+    "FUSED",
     "Evaluated",
     "EventLIF",
     "Kind",
@@ -87,6 +89,7 @@ __all__ = [
     "fields_of",
     "fingerprint",
     "floats",
+    "fused",
     "in_words",
     "initial_tensor",
     "injected",

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from types import FrameType
+from types import FrameType, FunctionType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from neuroparam import ExpScaledLog, cached, make_trainable
+from neuroparam import (
+    BoundedSigmoid,
+    Decay,
+    ExpScaledLog,
+    Rate,
+    Softplus,
+    cached,
+    make_trainable,
+)
+from neuroparam.units import Above
 from tests.benchmarks.measures import Reader
 from tests.benchmarks.networks import LIBRARIES, inputs
-from tests.support.inside import attached
+from tests.support.inside import attached, fused
 
 every_library = pytest.mark.parametrize("library", LIBRARIES)
 
-# each attached value may add this much to a forward, whatever its length
-NODES_OF_A_MAP = 10
+# what each attached value adds to the graph of a forward, whatever its length and its maps
+NODES_OF_A_CHAIN = 1
 SHORT, LONG = 5, 50
 
 
@@ -99,13 +109,13 @@ def test_each_map_is_evaluated_once_per_forward(library: str) -> None:
 
 @every_library
 def test_the_graph_has_as_many_nodes_as_with_raw_parameters(library: str) -> None:
-    """But for the maps themselves, however many time steps."""
+    """But for one node of each chain of maps, however many time steps."""
     added = []
     for steps in (SHORT, LONG):
         raw, layer = warm(library, raw=True), warm(library, raw=False)
         x = inputs(steps, 4, "cpu")
         added.append(nodes(layer(x)) - nodes(raw(x)))
-    assert added[1] <= added[0] <= NODES_OF_A_MAP * len(list(attached(layer)))
+    assert added[1] <= added[0] <= NODES_OF_A_CHAIN * len(list(attached(layer)))
 
 
 @every_library
@@ -115,8 +125,46 @@ def test_as_many_bytes_are_saved_as_with_raw_parameters(library: str) -> None:
         raw, layer = warm(library, raw=True), warm(library, raw=False)
         x = inputs(steps, 4, "cpu")
         added.append(saved_bytes(layer, x) - saved_bytes(raw, x))
-    values = sum(a.parameter.raw.nbytes for a in attached(layer))
-    assert added[1] <= added[0] <= NODES_OF_A_MAP * values
+    assert added[1] <= added[0] <= 0  # a chain keeps what its slope needs beside the graph
+
+
+CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], int]] = {
+    "exp": (lambda: [ExpScaledLog(reference=1.0)], 1),
+    "softplus": (lambda: [Softplus(scale=1.0)], 1),
+    "sigmoid": (lambda: [BoundedSigmoid(0.0, 1.0)], 1),
+    "sigmoid, log": (lambda: [BoundedSigmoid(0.1, 1.0, spacing="log")], 4),
+    "exp, rate": (lambda: [ExpScaledLog(reference=1.0), Rate()], 3),
+    "softplus, above, decay": (lambda: [Softplus(scale=1.0), Above(0.1), Decay(0.1)], 5),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_what_a_chain_keeps_for_its_gradient(name: str) -> None:
+    """One node, and as many tensors of the size of raw as the table says."""
+    build, tensors = CHAINS[name]
+    raw = torch.zeros(1000, requires_grad=True)
+    value = fused(build(), raw)
+    assert value is not None
+    assert nodes(value) == 1 + NODES_OF_A_CHAIN  # the first one accumulates the gradient
+    _, _, _, pullbacks = value.grad_fn.kept
+    kept = [
+        cell.cell_contents
+        for function in unfolded(pullbacks)
+        for cell in function.__closure__ or ()
+        if isinstance(cell.cell_contents, Tensor)
+    ]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    own = raw.untyped_storage().data_ptr()
+    large = [size for where, size in storages.items() if where != own and size > 8]
+    assert sum(large) == tensors * raw.nbytes
+
+
+def unfolded(functions: Iterable[Callable[..., Any]]) -> Iterator[Callable[..., Any]]:
+    """Functions, and those that they call."""
+    for function in functions:
+        yield function
+        cells = (cell.cell_contents for cell in function.__closure__ or ())
+        yield from unfolded(each for each in cells if isinstance(each, FunctionType))
 
 
 @every_library

@@ -398,4 +398,5 @@ def test_value_and_gradient_are_those_of_the_plain_map() -> None:
     twin = raw.detach().clone().requires_grad_()
     plain.p = Pair(module.p.parametrizations["tau"][0](twin))
     plain(INPUT).sum().backward()
-    assert torch.equal(raw.grad, twin.grad)
+    # the slope is one formula, and not a product of many
+    torch.testing.assert_close(raw.grad, twin.grad, rtol=1e-6, atol=0)

@@ -1,0 +1,100 @@
+"""A chain of this library's maps as one autograd function, in eager code.
+
+Composed of torch's operations, a chain makes up to thirty nodes, each of which saves tensors. Here
+every map computes its value in few operations, in place, and knows its slope in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from neuroparam._ground.torch_state import is_extended, is_traced
+from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
+from neuroparam._maps.exp_scaled_log import ExpScaledLog
+from neuroparam._maps.limited import LimitedMap
+from neuroparam._maps.slopes import Pullback
+from neuroparam._maps.softplus import Softplus
+from neuroparam._maps.time_constants import Above
+from neuroparam._maps.units import Bitshift, Decay, Rate, Steps
+
+__all__ = ["FUSED", "MODIFIED", "fused"]
+
+MODIFIED = (
+    "a tensor that a parametrization needs for its gradient was modified by an inplace operation "
+    "(an optimizer step or an assignment between forward and backward is one)"
+)
+# Subclasses of them may compute something else.
+FUSED = frozenset({Above, BoundedSigmoid, Bitshift, Decay, ExpScaledLog, Rate, Softplus, Steps})
+_PRECISIONS = frozenset({torch.float32, torch.float64})
+
+
+def fused(maps: Sequence[nn.Module], raw: Tensor) -> Tensor | None:
+    """The value of a chain, with one autograd node; None where the maps must run themselves.
+
+    They must run where somebody else's code is among them or listens to them, for half precision
+    and stand-ins of tensors, where torch traces operations, and in forward mode. It must not be
+    called in compiled code and under `torch.func`.
+
+    Args:
+        maps: the chain, from the map that takes the raw tensor to the one that gives the value.
+        raw: the raw tensor.
+    """
+    if (
+        type(raw) not in (Tensor, nn.Parameter)
+        or raw.dtype not in _PRECISIONS
+        or not (raw.is_cpu or raw.is_cuda)
+        or raw.is_inference()  # It has no version, so that no change of it would be seen.
+        or is_traced()
+        or forward_ad._current_level >= 0
+    ):
+        return None
+    for each in maps:
+        if type(each) not in FUSED or is_extended(each):
+            return None
+    value: Tensor = _Chain.apply(raw, maps)
+    return value
+
+
+class _Chain(torch.autograd.Function):
+    """A value and its gradient, in one node of the graph.
+
+    What the gradient needs is kept in attributes, and not by `save_for_backward`. A backward pass
+    frees what is saved there, and a value that is kept serves several. Activation checkpointing
+    counts what is saved there, and a value that one region computes and the next one reads would
+    break its count. None of what is kept shares its memory with the value: code that writes into
+    the value does not change the gradient, and no circle of references keeps the graph alive.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, maps: Sequence[LimitedMap]) -> Tensor:
+        ctx.set_materialize_grads(False)
+        pullbacks: list[Pullback] = []
+        value = raw
+        for each in maps:
+            value, pullback = each.with_pullback(value)
+            pullbacks.append(pullback)
+        ctx.kept = raw, raw._version, maps, pullbacks
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        (gradient,) = gradients
+        if gradient is None:
+            return None, None
+        raw, version, maps, pullbacks = ctx.kept
+        if raw._version != version:
+            raise RuntimeError(MODIFIED)
+        if torch.is_grad_enabled():  # The gradient needs a graph of its own (`create_graph=True`).
+            value = raw
+            for each in maps:
+                value = each(value)
+            (gradient,) = torch.autograd.grad(value, raw, gradient, create_graph=True)
+        else:
+            for pullback in reversed(pullbacks):
+                gradient = pullback(gradient)
+        return gradient, None
