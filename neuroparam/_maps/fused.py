@@ -22,7 +22,7 @@ from neuroparam._maps.softplus import Softplus
 from neuroparam._maps.time_constants import Above
 from neuroparam._maps.units import Bitshift, Decay, Rate, Steps
 
-__all__ = ["FUSED", "MODIFIED", "fused"]
+__all__ = ["FUSED", "MODIFIED", "fused", "is_fused"]
 
 MODIFIED = (
     "a tensor that a parametrization needs for its gradient was modified by an inplace operation "
@@ -53,11 +53,15 @@ def fused(maps: Sequence[nn.Module], raw: Tensor) -> Tensor | None:
         or forward_ad._current_level >= 0
     ):
         return None
-    for each in maps:
-        if type(each) not in FUSED or is_extended(each):
-            return None
+    if not is_fused(maps):
+        return None
     value: Tensor = _Chain.apply(raw, maps)
     return value
+
+
+def is_fused(maps: Sequence[nn.Module]) -> bool:
+    """Whether a chain has maps of this library alone, and nobody listens to them."""
+    return all(type(each) in FUSED and not is_extended(each) for each in maps)
 
 
 class _Chain(torch.autograd.Function):

@@ -17,8 +17,16 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from neuroparam._ground.torch_state import callers, current_level, is_compiling, transform_level
+from neuroparam._ground.torch_state import (
+    callers,
+    current_level,
+    is_compiling,
+    is_traced,
+    transform_level,
+)
+from neuroparam._value.entry import Backward, Entry, Kept, LastStep, keep
 from neuroparam._value.evidence import Evidence
 from neuroparam._value.writes import Copy, copy_of
 
@@ -33,7 +41,6 @@ __all__ = [
     "evaluate",
     "forget",
     "is_open",
-    "last_step",
     "note_optimizer_step",
     "open_scope",
     "warn_of_writes",
@@ -53,16 +60,8 @@ class Evaluated(Protocol):
     def warn_of_write(self, copy: Copy) -> None:
         """Called when other code has written into the value."""
 
-
-class _LastStep:
-    """Which step was the last one of all optimizers."""
-
-    token = object()
-
-
-def last_step() -> object:
-    """Another object after each step of any optimizer."""
-    return _LastStep.token
+    def depends_on_raw_alone(self) -> bool:
+        """Whether equal raw numbers give the value that was computed last."""
 
 
 def note_optimizer_step() -> None:
@@ -72,92 +71,11 @@ def note_optimizer_step() -> None:
     forward which has been interrupted.
     """
     # A fresh object cannot repeat. A counter that two threads raise could.
-    _LastStep.token = object()
+    LastStep.token = object()
     if active.scopes:
         close_interrupted()
     if active.direct:
         warn_of_writes()
-
-
-class _Entry:
-    """A value, and what tells whether it is still good."""
-
-    __slots__ = (
-        "__weakref__",
-        "graph_freed",
-        "memory",
-        "quick",
-        "raw",
-        "step",
-        "value",
-        "version",
-    )
-
-    def __init__(self, raw: Tensor, value: Tensor):
-        self.raw = raw
-        self.value = value
-        self.version = _version(raw)
-        self.memory = _memory(raw)
-        self.step = _LastStep.token
-        # Whether `evaluate` can tell by itself that the value is good. A value with a graph serves
-        # in every gradient mode.
-        self.quick = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
-        # A backward pass sets this, because it frees the graph behind the value.
-        self.graph_freed = False
-
-    def valid_in_forward(self, raw: Tensor) -> bool:
-        """Whether evaluating anew would give the same value, and a graph if one is wanted."""
-        if self.raw is not raw or self.graph_freed or self.version != _version(raw):
-            return False
-        value = self.value
-        if value.requires_grad:
-            return True  # It serves under no_grad too, where a Parameter requires a gradient.
-        if torch.is_grad_enabled():
-            # The value was made under no_grad or in inference mode, and has no history.
-            return not (raw.requires_grad or value.is_inference())
-        return torch.is_inference_mode_enabled() or not value.is_inference()
-
-    def valid(self, raw: Tensor) -> bool:
-        """The same, for the time of a `cached()` block, in which more can happen."""
-        # Fused optimizers change parameters without raising their version counter.
-        unstepped = self.step is _LastStep.token
-        # An inference tensor has no version, so that a change of it could not be seen.
-        counted = not raw.is_inference()
-        same = unstepped and counted and self.memory == _memory(raw)
-        return same and self.valid_in_forward(raw)
-
-
-def _version(raw: Tensor) -> int:
-    """Changes with every in-place change of a tensor."""
-    try:
-        return raw._version
-    except RuntimeError:  # An inference tensor has no version.
-        return 0
-
-
-def _memory(raw: Tensor) -> tuple[object, ...]:
-    """Changes when a tensor is moved, converted, or given other memory (`raw.data = ...`)."""
-    try:
-        pointer = raw.data_ptr()
-    except RuntimeError:  # A meta or fake tensor has no memory of its own.
-        pointer = 0
-    return raw.dtype, raw.device, pointer
-
-
-class _Backward:
-    """A hook on a value, called when a backward pass comes through."""
-
-    def __init__(self, entry: _Entry, parameter: Evaluated):
-        # A strong reference would close a circle: the entry holds the value, the value this hook.
-        self._entry = weakref.ref(entry)
-        self._parameter = parameter
-
-    def __call__(self, gradient: Tensor | None) -> None:
-        entry = self._entry()
-        if entry is not None:
-            entry.graph_freed = True
-            entry.quick = False
-        self._parameter.evidence.gradient_came(gradient)
 
 
 def _exporting() -> bool:
@@ -172,7 +90,7 @@ class Scope:
         self.root = root
         self.grad_enabled = torch.is_grad_enabled()
         self.level = transform_level()
-        self.values: dict[Evaluated, _Entry] = {}
+        self.values: dict[Evaluated, Entry] = {}
         self.exporting = _exporting()
         self.traced: dict[Evaluated, Tensor] = {}
         self.exported: dict[Evaluated, Tensor] = {}
@@ -208,18 +126,44 @@ class Scope:
             entry.valid(raw) if self.lasting else entry.valid_in_forward(raw)
         ):
             return entry.value
+        kept = active.kept.get(parameter) if self._serves_later() else None
+        if kept is not None and kept.seems_good(raw) and parameter.depends_on_raw_alone():
+            if kept.is_good(raw):
+                return self._serve(parameter, kept)
         # The first read may be under no_grad, and later reads in this forward need the graph.
         with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
             value = parameter()
         if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
             return value
-        entry = self.values[parameter] = _Entry(raw, value)
+        entry = self.values[parameter] = Entry(raw, value)
         evidence = parameter.evidence
         if value.requires_grad:
-            value.register_hook(_Backward(entry, parameter))
+            value.register_hook(Backward(entry, evidence))
             evidence.read = True
+        if self._serves_later():
+            new = keep(entry, kept) if parameter.depends_on_raw_alone() else None
+            if new is None:
+                active.kept.pop(parameter, None)
+            else:
+                active.kept[parameter] = new
         if evidence.is_due() and not self.level and (copy := copy_of(value)) is not None:
             self.copies.append((parameter, copy))
+        return value
+
+    def _serves_later(self) -> bool:
+        """Whether what is evaluated here may serve later forwards of this thread."""
+        return not (self.lasting or self.level or is_traced() or forward_ad._current_level >= 0)
+
+    def _serve(self, parameter: Evaluated, kept: Kept) -> Tensor:
+        """The value that an earlier forward has computed."""
+        assert kept.value is not None
+        if kept.value.differs():
+            del active.kept[parameter]
+            parameter.refuse_written(kept.value)
+        kept.served = True
+        self.values[parameter] = kept.entry
+        value = kept.entry.value
+        parameter.evidence.read = parameter.evidence.read or value.requires_grad
         return value
 
     def refuse_writes(self) -> None:
@@ -235,11 +179,13 @@ class Active(threading.local):
     Attributes:
         scopes: those that are open, innermost last.
         direct: the values that were last read outside of every scope.
+        kept: what forwards have computed, for those that follow.
     """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
         self.direct: weakref.WeakKeyDictionary[Evaluated, Copy] = weakref.WeakKeyDictionary()
+        self.kept: weakref.WeakKeyDictionary[Evaluated, Kept] = weakref.WeakKeyDictionary()
 
 
 active = Active()
@@ -280,7 +226,7 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
             and scope.level == (current_level() or 0)
             and not (
                 scope.lasting
-                and (entry.step is not _LastStep.token or entry.memory[-1] != raw.data_ptr())
+                and (entry.step is not LastStep.token or entry.memory[-1] != raw.data_ptr())
             )
         ):
             return entry.value
@@ -323,6 +269,7 @@ def forget(parameter: Evaluated) -> None:
     """Drops what the open scopes of this thread keep of a parameter, which has been converted."""
     for scope in active.scopes:
         scope.values.pop(parameter, None)
+    active.kept.pop(parameter, None)
 
 
 def enter(neuron: nn.Module) -> bool:

@@ -23,9 +23,15 @@ from neuroparam._ground.errors import (
 )
 from neuroparam._ground.messages import describe, warn
 from neuroparam._ground.real import as_real, why_not_real
-from neuroparam._ground.torch_state import callers, is_compiling, sharded_like, transform_level
+from neuroparam._ground.torch_state import (
+    callers,
+    is_compiling,
+    is_extended,
+    sharded_like,
+    transform_level,
+)
 from neuroparam._maps.base import Parametrization, bounds_of
-from neuroparam._maps.fused import MODIFIED, fused
+from neuroparam._maps.fused import MODIFIED, fused, is_fused
 from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
 from neuroparam._value.copied import Copied, fingerprint
@@ -362,15 +368,26 @@ class NeuronParameter(parametrize.ParametrizationList):
             failed = EvaluationError(f"reading it failed: {error}")
             raise failed.at(self.path_in_network()) from error
 
-    def _follow(self) -> None:
-        """Takes over constants that were copied into this value's state dict in place."""
+    def depends_on_raw_alone(self) -> bool:
+        """Whether equal raw numbers give the value that was computed last.
+
+        Somebody else's maps, and hooks, may depend on more.
+        """
+        maps = tuple(self._modules.values())
+        return is_fused(maps) and not is_extended(self) and not self._follow()
+
+    def _follow(self) -> bool:
+        """Takes over constants that were copied into this value's state dict in place, if any."""
+        changed = False
         try:
             for each in self._modules.values():
                 if isinstance(each, Parametrization) and each.follow():
                     alive.note_change()
                     self.fingerprint = fingerprint(self.raw)  # It came with its constants.
+                    changed = True
         except CheckpointError as error:
             raise error.at(self.path_in_network()) from None
+        return changed
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str, *, assign: bool = False

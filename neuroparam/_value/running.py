@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._ground.torch_state import is_compiling, is_replaced
+from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
-from neuroparam._value.once import active, close_scope, enter, last_step
+from neuroparam._value.once import active, close_scope, enter
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
 

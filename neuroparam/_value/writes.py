@@ -30,6 +30,8 @@ class Copy:
             return True
         if value.device != original.device:
             return True
+        if torch.equal(value, original):
+            return False
         # NaN differs from itself.
         return not bool(((value == original) | (value.isnan() & original.isnan())).all())
 

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from neuroparam import BoundedSigmoid, ExpScaledLog, Softplus, cached, errors, make_trainable
 from neuroparam.units import Rate
+from tests.support.inside import NeuronParameter
 
 N = 3
 CHAINS: dict[str, Callable[[], Any]] = {
@@ -374,8 +376,7 @@ def test_a_write_into_the_value_that_was_read_is_said() -> None:
 
     cell = make_trainable(Writing(), {"tau": ExpScaledLog()})
     with pytest.raises(errors.AssignmentError):
-        for _ in range(4):
-            cell(torch.ones(N))
+        cell(torch.ones(N))
 
 
 def test_nothing_is_kept_of_what_is_gone() -> None:
@@ -386,3 +387,69 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     del cell
     gc.collect()
     assert [each() for each in gone] == [None, None]
+
+
+def evaluations(run: Callable[[], object]) -> int:
+    count = 0
+    evaluate = NeuronParameter.forward
+
+    def counted(parameter: NeuronParameter) -> Tensor:
+        nonlocal count
+        count += 1
+        return evaluate(parameter)
+
+    with patch.object(NeuronParameter, "forward", counted):
+        run()
+    return count
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_training_step_with_a_loop_of_ones_own_evaluates_once(chain: str) -> None:
+    cell = cell_with(chain)
+    optimizer = torch.optim.Adam(cell.parameters(), lr=1e-2)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        sum(cell(torch.ones(N)).square().sum() for _ in range(100)).backward()
+        optimizer.step()
+
+    assert evaluations(step) == 2  # The first loop shows that there is one.
+    assert [evaluations(step) for _ in range(3)] == [1, 1, 1]
+    with torch.no_grad():
+        assert evaluations(lambda: [cell(torch.ones(N)) for _ in range(100)]) == 1
+
+
+def test_a_map_of_ones_own_is_evaluated_in_each_call() -> None:
+    class Noisy(ExpScaledLog):
+        def forward(self, raw: Tensor) -> Tensor:
+            return super().forward(raw) + 0.01 * torch.rand_like(raw)
+
+    cell = make_trainable(Cell(), {"tau": Noisy()})
+    assert len({cell(torch.ones(N)).sum().item() for _ in range(10)}) == 10
+
+
+def test_large_values_are_not_kept() -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tau = torch.ones(20_000)
+
+        def forward(self) -> Tensor:
+            return self.tau
+
+    cell = make_trainable(Large(), {"tau": ExpScaledLog()})
+    assert evaluations(lambda: [cell() for _ in range(5)]) == 5
+    gone = weakref.ref(cell())
+    gc.collect()
+    assert gone() is None
+
+
+def test_hooks_on_a_map_run_in_each_call() -> None:
+    cell = cell_with("exp")
+    seen = []
+    for _ in range(4):
+        cell(torch.ones(N))
+    cell.parametrizations.tau[0].register_forward_hook(lambda *_: seen.append(1))
+    for _ in range(4):
+        cell(torch.ones(N))
+    assert len(seen) == 4
