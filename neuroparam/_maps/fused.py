@@ -56,11 +56,11 @@ def fused(maps: Sequence[nn.Module], raw: Tensor) -> Tensor | None:
     for each in maps:
         if type(each) not in FUSED or is_extended(each):
             return None
-    value: Tensor = _Chain.apply(raw, maps)
+    value: Tensor = Chain.apply(raw, maps)
     return value
 
 
-class _Chain(torch.autograd.Function):
+class Chain(torch.autograd.Function):
     """A value and its gradient, in one node of the graph.
 
     What the gradient needs is kept in attributes, and not by `save_for_backward`. A backward pass
