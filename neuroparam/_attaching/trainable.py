@@ -102,7 +102,7 @@ def make_trainable(
         ...     Leaky(), {"tau": ExpScaledLog(), "threshold": Softplus()}, shape=(3,)
         ... )
         >>> leaky.tau
-        tensor([20., 20., 20.], grad_fn=<MulBackward0>)
+        tensor([20., 20., 20.], grad_fn=<ChainBackward>)
         >>> [tuple(p.shape) for p in leaky.parameters()]
         [(3,), (3,)]
     """

@@ -129,7 +129,7 @@ def register(library: Library) -> Library:
         ... )
         >>> neuron = make_trainable(ToyLIF(), Quantity.TAU_MEM, init=0.02, dt=1e-3)
         >>> neuron.leak
-        tensor(0.9512, grad_fn=<AddBackward0>)
+        tensor(0.9512, grad_fn=<ChainBackward>)
     """
     _refuse_unless_library(library)
     registered.add(library)

@@ -32,7 +32,14 @@ OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 # Both are asked at every read of a value, so they are looked up once.
 current_level = torch._C._functorch.maybe_current_level
 is_compiling = torch.compiler.is_compiling
-_has_global_hooks: Any = torch.nn.modules.module._has_any_global_hook
+_of_all_modules: Any = torch.nn.modules.module
+# Hooks on the calls of all modules: torch adds to these dictionaries, and never replaces them.
+_global_hooks = (
+    _of_all_modules._global_forward_hooks,
+    _of_all_modules._global_forward_pre_hooks,
+    _of_all_modules._global_backward_hooks,
+    _of_all_modules._global_backward_pre_hooks,
+)
 
 
 def transform_level() -> int:
@@ -78,7 +85,7 @@ def is_extended(module: nn.Module) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
-        or _has_global_hooks()
+        or any(_global_hooks)
     )
 
 

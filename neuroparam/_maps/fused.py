@@ -55,7 +55,7 @@ def fused(maps: Sequence[nn.Module], raw: Tensor) -> Tensor | None:
         return None
     if not is_fused(maps):
         return None
-    value: Tensor = _Chain.apply(raw, maps)
+    value: Tensor = Chain.apply(raw, maps)
     return value
 
 
@@ -64,7 +64,7 @@ def is_fused(maps: Sequence[nn.Module]) -> bool:
     return all(type(each) in FUSED and not is_extended(each) for each in maps)
 
 
-class _Chain(torch.autograd.Function):
+class Chain(torch.autograd.Function):
     """A value and its gradient, in one node of the graph.
 
     What the gradient needs is kept in attributes, and not by `save_for_backward`. A backward pass
