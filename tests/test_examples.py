@@ -95,7 +95,7 @@ def test_missing_data_is_a_clear_error(tmp_path: Path) -> None:
 
 
 # pictures that other scripts draw
-ELSEWHERE = ("adjoint", "mnist", "cost", "native", "one-learning-rate")
+ELSEWHERE = ("mnist", "cost", "native", "one-learning-rate", "adjoint")
 
 
 def test_the_pictures_of_the_guide(tmp_path: Path) -> None:
@@ -123,13 +123,24 @@ def test_adjoint(tmp_path: Path) -> None:
     output = run("adjoint.py", "--quick", "--out", tmp_path)
     assert "The accuracy curves of the three arms lie at most" in output
     found = json.loads((tmp_path / "adjoint.json").read_text())
-    norse, adjoint, lean = (r["accuracies"] for r in found["runs"])
-    # rounding alone, in two epochs
-    assert norse == pytest.approx(adjoint, abs=2)
-    assert norse == pytest.approx(lean, abs=2)
-    kept = {r["arm"]: r["units"] for r in found["memory"]}
-    assert kept["lean"] < kept["adjoint"] < kept["Norse"]
+    norse, adjoint, lean = found["runs"]
+    # one seed and few epochs: rounding has hardly flipped a spike
+    for each in (adjoint, lean):
+        assert each["accuracies"] == pytest.approx(norse["accuracies"], abs=3)
+    assert norse["accuracies"][-1] > 80
+    units = [each["units"] for each in found["memory"]]
+    assert units == sorted(units, reverse=True)
     assert (tmp_path / "adjoint.png").stat().st_size > 10_000
+
+
+def test_memory_of_the_adjoint_over_time(tmp_path: Path) -> None:
+    output = run("adjoint.py", "--memory", "--quick", "--out", tmp_path)
+    assert "A unit is the size of its spikes" in output
+    found = json.loads((tmp_path / "memory.json").read_text())["memory"]
+    saved = {arm: [r["saved"] for r in found if r["arm"] == arm] for arm in ("Norse", "lean")}
+    assert saved["Norse"][1] > 9 * saved["Norse"][0]
+    assert saved["lean"][1] < 8 * saved["lean"][0]
+    assert (tmp_path / "memory.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

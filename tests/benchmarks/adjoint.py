@@ -260,7 +260,7 @@ def units_saved(forward: Callable[[Tensor], Any], x: Tensor, size: Size) -> floa
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # An output that its own node keeps would never be freed.
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = forward(x)  # alive until all is counted
