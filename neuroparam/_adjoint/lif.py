@@ -135,7 +135,7 @@ class _AdjointLIF(Adjoint):
         self.state = (d_v, d_i.clone())
 
     def _f(self, segment: Segment, first: int, end: int) -> Tensor:
-        """F at some steps of a segment."""
+        """The values of f at some steps of a segment."""
         js, hs = segment.kept
         after = max(first, 1)
         before = slice(after - 1, end - 1)

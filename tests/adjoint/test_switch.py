@@ -347,3 +347,10 @@ def test_weights_changed_before_the_backward_are_noticed(change) -> None:
         net[0].recurrent_weights.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_spikes_written_before_the_backward_are_noticed() -> None:
+    spikes, _ = use_adjoint(norse.LIF())(torch.rand(5, 2, 3, requires_grad=True))
+    spikes.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        spikes.sum().backward()

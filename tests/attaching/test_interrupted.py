@@ -140,7 +140,8 @@ def test_an_interrupt_at_any_line_leaves_all_as_it_was_or_completely_changed(bui
             call(module)
             unchanged.append(point)
         assert state(module) == whole
-    assert len(unchanged) > 0.8 * len(every_point)
+    # Looking at what other tests have left alive takes lines too, after the change.
+    assert len(unchanged) > 0.5 * len(every_point)
 
 
 @pytest.mark.parametrize("assign", [False, True])
