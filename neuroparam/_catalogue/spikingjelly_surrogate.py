@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroparam._ground.torch_state import is_compiling, transform_level
+from neuroparam._ground.torch_state import current_level, is_compiling
 
 __all__ = ["PyTorchSurrogate"]
 
@@ -20,15 +20,19 @@ class _Spike(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, function: Any, constants: dict[str, Any]) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.function, ctx.constants = function, function._sg_params
+        ctx.function, ctx.constants = function, constants
         return (x >= 0).to(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        return ctx.function.backward(gradient, x, **ctx.constants), None
+        return ctx.function.backward(gradient, x, **ctx.constants), None, None
+
+
+# This leaves out what `_Spike.apply` does for transforms, which `_Spike` is not called in.
+_spike: Any = super(torch.autograd.Function, _Spike).apply
 
 
 def _is_step(function: Any) -> bool:
@@ -55,12 +59,13 @@ class PyTorchSurrogate:
 
     def __init__(self, function: Any):
         self._function = function
+        # A node asks for its surrogate function in each forward, and calls it in each time step.
+        self._constants = function._sg_params if _is_step(function) else None
 
     def __call__(self, x: Tensor) -> Any:
-        needs_context = is_compiling() or transform_level()
-        if not needs_context and _is_step(self._function):
-            return _Spike.apply(x, self._function)
-        return self._function(x)
+        if self._constants is None or is_compiling() or current_level():
+            return self._function(x)
+        return _spike(x, self._function, self._constants)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_function"], name)

@@ -17,6 +17,7 @@ __all__ = [
     "current_level",
     "is_batched",
     "is_compiling",
+    "is_dynamo_compiling",
     "is_extended",
     "is_replaced",
     "is_traced",
@@ -29,9 +30,11 @@ __all__ = [
 # The names of the attributes that every module has. All others are the module's own.
 OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 
-# Both are asked at every read of a value, so they are looked up once.
+# They are asked at every read of a value, so they are looked up once.
 current_level = torch._C._functorch.maybe_current_level
 is_compiling = torch.compiler.is_compiling
+# It takes a fifth of the time, and does not know `torch.export(..., strict=False)`.
+is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 _of_all_modules: Any = torch.nn.modules.module
 # Hooks on the calls of all modules: torch adds to these dictionaries, and never replaces them.
 _global_hooks = (

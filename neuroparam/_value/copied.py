@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neuroparam._ground.errors import MisuseWarning
 from neuroparam._ground.messages import warn
+from neuroparam._ground.torch_state import is_traced
 
 __all__ = ["Copied", "fingerprint"]
 
@@ -63,6 +64,8 @@ class Copied:
             self._stamp = everything.stamp
         if not self._unlike or value.evidence.proven or value not in self._unlike:
             return  # What has been trained is no network that is filled by copies.
+        if is_traced():
+            return  # Looking would become part of what is traced.
         raw = value.raw.detach()
         before, now = value.fingerprint, fingerprint(raw)
         value.__dict__["fingerprint"] = now

@@ -12,6 +12,7 @@ import weakref
 import torch
 from torch import Tensor
 
+from neuroparam._ground.torch_state import transform_level
 from neuroparam._value.evidence import Evidence
 from neuroparam._value.writes import Copy, copy_of
 
@@ -39,7 +40,7 @@ class Entry:
         "__weakref__",
         "graph_freed",
         "memory",
-        "quick",
+        "only_version",
         "raw",
         "step",
         "value",
@@ -52,9 +53,10 @@ class Entry:
         self.version = _version(raw)
         self.memory = _memory(raw)
         self.step = LastStep.token
-        # Whether `evaluate` can tell by itself that the value is good. A value with a graph serves
-        # in every gradient mode.
-        self.quick = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
+        # The raw tensor, if nothing but its version need be asked within a forward. A value with a
+        # graph serves in every gradient mode.
+        simple = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
+        self.only_version = raw if simple and not transform_level() else None
         # A backward pass sets this, because it frees the graph behind the value.
         self.graph_freed = False
 
@@ -109,7 +111,7 @@ class Backward:
         entry = self._entry()
         if entry is not None:
             entry.graph_freed = True
-            entry.quick = False
+            entry.only_version = None
         self._evidence.gradient_came(gradient)
 
 

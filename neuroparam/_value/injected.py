@@ -9,6 +9,7 @@ import dataclasses
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -18,9 +19,9 @@ from torch.nn.utils import parametrize
 from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
 from neuroparam._catalogue.registry import adapted_for
 from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
-from neuroparam._ground.torch_state import is_compiling
+from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling
 from neuroparam._value.network import paths_in_networks
-from neuroparam._value.once import evaluate
+from neuroparam._value.once import active, evaluate
 from neuroparam._value.parameter import NeuronParameter, alive
 from neuroparam._value.records import Record
 from neuroparam._value.running import PROVEN, has_forward, running
@@ -61,6 +62,21 @@ def _value_property(name: str) -> property:
     """
 
     def get(module: nn.Module) -> Any:
+        # This runs in every time step. What nearly always holds is asked here, in one function, so
+        # that a read takes no longer than one of an nn.Parameter.
+        if not is_dynamo_compiling():
+            try:
+                known: Any = module._modules["parametrizations"]._modules[name]
+                entry = active.scopes[-1].of_forward[known]
+                raw: Any = known._parameters["original"]
+            except LookupError:
+                pass
+            else:
+                if entry.only_version is raw and entry.version == raw._version:
+                    return entry.value
+        return read(module)
+
+    def read(module: nn.Module) -> Any:
         parametrizations = module._modules.get("parametrizations")
         parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
         if parameter is None:
@@ -69,12 +85,7 @@ def _value_property(name: str) -> property:
             # Python goes on to __getattr__, which finds parameters and buffers.
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
         if isinstance(parameter, NeuronParameter):
-            # This saves the call that `parameter.raw` would be, which a replica needs.
-            try:
-                raw: Any = parameter._parameters["original"]
-            except KeyError:
-                raw = parameter.raw
-            return evaluate(parameter, raw)
+            return evaluate(parameter, parameter.raw)
         return parameter()  # Another library has parametrized the same module.
 
     def set_(module: nn.Module, value: Any) -> None:
@@ -190,14 +201,6 @@ class _Members:
 
     _neuroparam_names: frozenset[str]
 
-    def __setattr__(self: Any, name: str, value: Any) -> None:
-        if name in type(self)._neuroparam_names and isinstance(value, (nn.Module, nn.Buffer)):
-            # torch would register it beside the value, and the value would go on being read.
-            object.__setattr__(self, name, value)
-        else:
-            # Libraries assign their states at each time step, so this saves a call of a function.
-            type(self)._neuroparam_plain_class.__setattr__(self, name, value)
-
     def register_parameter(self: Any, name: str, param: nn.Parameter | None) -> None:
         # torch calls this for `module.tau = nn.Parameter(...)`.
         parameter = parametrizations_of(self).get(name)
@@ -296,6 +299,20 @@ def without_history(value: Any) -> Any:
     return value
 
 
+def _setting(plain: Any, names: frozenset[str]) -> Callable[[Any, str, Any], None]:
+    """How attributes of modules of a class are set that have values of these names."""
+
+    # Libraries set their states at each time step, so this asks for no attribute but one.
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        if name in names and isinstance(value, (nn.Module, nn.Buffer)):
+            # torch would register it beside the value, and the value would go on being read.
+            object.__setattr__(self, name, value)
+        else:
+            plain.__setattr__(self, name, value)
+
+    return __setattr__
+
+
 # (plain class, names of the attached values, what the catalogue changes) -> injected class
 classes: weakref.WeakValueDictionary[tuple[Any, ...], type] = weakref.WeakValueDictionary()
 # An interrupt may leave it locked, and must not keep the same thread out.
@@ -316,6 +333,7 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "__doc__": plain.__doc__,
         PLAIN_CLASS: plain,
         "_neuroparam_names": names,
+        "__setattr__": _setting(plain, names),
         "parametrizations": property(_parametrizations),
         **methods,
         **({"forward": running(plain, _values_of)} if has_forward(plain) else {}),

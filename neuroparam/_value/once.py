@@ -106,6 +106,8 @@ class Scope:
             if not self.lasting:
                 self.traced = around.traced
                 self.exported = around.exported
+        # In a `cached()` block more can happen than in a forward, and more has to be asked.
+        self.of_forward: dict[Evaluated, Entry] = {} if self.lasting else self.values
 
     def evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
         if is_compiling():
@@ -209,27 +211,23 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
         parameter: what is evaluated.
         raw: the tensor that it reads at present.
     """
-    # This runs at every read, in every time step. The case that nearly always holds is tested
-    # here, in one function and at about the cost of reading an nn.Parameter. `Scope.evaluate`
-    # handles all other cases.
+    # Reads that `Scope.unchanged` does not serve come here.
     if not is_compiling():
         scopes = active.scopes
         if not scopes:
             return _evaluate_directly(parameter)
         scope = scopes[-1]
-        entry = scope.values.get(parameter)
-        if (
-            entry is not None
-            and entry.quick
-            and entry.raw is raw
-            and entry.version == raw._version
-            and scope.level == (current_level() or 0)
-            and not (
-                scope.lasting
-                and (entry.step is not LastStep.token or entry.memory[-1] != raw.data_ptr())
-            )
-        ):
-            return entry.value
+        if scope.lasting:
+            entry = scope.values.get(parameter)
+            if (
+                entry is not None
+                and entry.only_version is raw
+                and entry.version == raw._version
+                and entry.step is LastStep.token
+                and entry.memory[-1] == raw.data_ptr()
+                and scope.level == (current_level() or 0)
+            ):
+                return entry.value
     scopes = _open_scopes()
     return scopes[-1].evaluate(parameter, raw) if scopes else parameter()
 

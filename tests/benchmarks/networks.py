@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +18,56 @@ from rockpool.nn.modules import LIFTorch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
-from neuroparam import make_trainable
+from neuroparam import ExpScaledLog, cached, make_trainable
 from tests.benchmarks.timing import Step
 
 NEURONS = 100
+
+
+class Leak(nn.Module):
+    """A leaky integrator that reads its time constant at every step; the cheapest neuron."""
+
+    def __init__(self, neurons: int):
+        super().__init__()
+        self.tau = nn.Parameter(torch.linspace(10.0, 20.0, neurons))
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = torch.zeros_like(x[0])
+        outputs = []
+        for part in x:
+            v = v + (part - v) / self.tau
+            outputs.append(v)
+        return torch.stack(outputs)
+
+
+def leaks(neurons: int, layers: int) -> dict[str, nn.Sequential]:
+    """Layers of `Leak` with raw Parameters, and attached."""
+    made = {
+        arm: nn.Sequential(*(Leak(neurons) for _ in range(layers))) for arm in ("raw", "attached")
+    }
+    make_trainable(made["attached"], {"*.tau": ExpScaledLog()})
+    return made
+
+
+class Reader(nn.Module):
+    """Reads its time constant as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.ones(100))
+
+    def forward(self, count: int) -> Tensor | None:
+        for _ in range(count):
+            self.tau  # noqa: B018 - The read is all that is wanted.
+        return self.tau.sum() if count else None
+
+
+def readers() -> dict[str, Reader]:
+    """A reader of a raw Parameter, and one of an attached value."""
+    made = {"raw": Reader(), "attached": make_trainable(Reader(), {"tau": ExpScaledLog()})}
+    for reader in made.values():
+        reader(1).backward()  # Until a gradient has come, a value is watched.
+    return made
 
 
 class Layer(nn.Module):
@@ -122,6 +169,16 @@ def sinabs_layer(trained: bool) -> nn.Module:
     return sl.LIF(tau_mem=torch.full((NEURONS,), 20.0))
 
 
+def sinabs_by_steps(layer: nn.Module, x: Tensor) -> Tensor:
+    layer.reset_states()
+    return torch.cat([layer(part[:, None]) for part in x], dim=1).transpose(0, 1)
+
+
+def rockpool_by_steps(module: nn.Module, x: Tensor) -> Tensor:
+    module.reset_state()
+    return torch.cat([module(part[:, None])[0] for part in x], dim=1).transpose(0, 1)
+
+
 def rockpool_over_time(module: nn.Module, x: Tensor) -> Tensor:
     module.reset_state()
     return module(x.transpose(0, 1))[0].transpose(0, 1)
@@ -141,18 +198,31 @@ class Library:
         over_time: runs it over x of shape (T, batch, N).
         names: what is attached.
         raw: what trains in the other arm, in words.
+        by_steps: runs it too, with one call for each time step; None if it cannot.
     """
 
     build: Callable[[bool], nn.Module]
     over_time: Callable[[nn.Module, Tensor], Tensor]
     names: tuple[str, ...]
     raw: str
+    by_steps: Callable[[nn.Module, Tensor], Tensor] | None = None
 
     def layer(self, raw: bool) -> Layer:
         """A layer that trains its neurons the library's own way, or attached."""
-        torch.manual_seed(0)
-        layer = Layer(self.build(raw), self.over_time)
+        layer = self._plain(raw)
         return layer if raw else make_trainable(layer, [f"neurons.{name}" for name in self.names])
+
+    def fixed(self) -> Layer:
+        """The same layer, in which the neurons are not trained."""
+        layer = self._plain(trained=False)
+        for parameter in nn.Module.parameters(layer.neurons):
+            if not isinstance(layer.neurons, norse.LIFRecurrentCell):  # These are its weights.
+                parameter.requires_grad_(False)
+        return layer
+
+    def _plain(self, trained: bool) -> Layer:
+        torch.manual_seed(0)
+        return Layer(self.build(trained), self.over_time)
 
 
 LIBRARIES = {
@@ -161,32 +231,74 @@ LIBRARIES = {
         norse_over_time,
         ("p.tau_mem_inv", "p.v_th"),
         "nn.Parameters in its record",
+        norse_over_time,
     ),
     "snnTorch": Library(
-        snntorch_leaky, snntorch_over_time, ("beta", "threshold"), "learn_beta, learn_threshold"
+        snntorch_leaky,
+        snntorch_over_time,
+        ("beta", "threshold"),
+        "learn_beta, learn_threshold",
+        snntorch_over_time,
     ),
     "SpikingJelly": Library(
         spikingjelly_node, spikingjelly_over_time, ("tau",), "ParametricLIFNode, multi-step"
     ),
     "SpikingJelly, single steps": Library(
-        spikingjelly_step_node, spikingjelly_steps, ("tau",), "ParametricLIFNode, single steps"
+        spikingjelly_step_node,
+        spikingjelly_steps,
+        ("tau",),
+        "ParametricLIFNode, single steps",
+        spikingjelly_steps,
     ),
-    "Sinabs": Library(sinabs_layer, sinabs_over_time, ("tau_mem",), "its own tau_mem"),
+    "Sinabs": Library(
+        sinabs_layer, sinabs_over_time, ("tau_mem",), "its own tau_mem", sinabs_by_steps
+    ),
     "Rockpool": Library(
         rockpool_module,
         rockpool_over_time,
         ("tau_mem", "tau_syn", "threshold"),
         "its own tau_mem, tau_syn, threshold",
+        rockpool_by_steps,
     ),
 }
 
 
-def arms(library: Library, steps: int, batch: int, device: str) -> dict[str, Step]:
+def arms(library: Library, x: Tensor) -> dict[str, Step]:
     """Training steps of one library: its own way, and attached."""
-    x = inputs(steps, batch, device)
     layers = {"raw": True, "attached": False}
-    made = {name: library.layer(raw).to(device) for name, raw in layers.items()}
+    made = {name: library.layer(raw).to(x.device) for name, raw in layers.items()}
     return {name: training_step(layer, partial(layer, x)) for name, layer in made.items()}
+
+
+def outside(library: Library, x: Tensor) -> dict[str, Step]:
+    """Training steps of a loop over single steps that a user writes around a cell.
+
+    The cell trains its values its library's own way, attached, attached in a `cached()` block, and
+    in a network that is attached, whose forward has the loop.
+    """
+    assert library.by_steps is not None
+    over_time = library.by_steps
+    made: dict[str, Step] = {}
+    for arm in ("raw", "attached", "cached"):
+        torch.manual_seed(0)
+        linear, cell = nn.Linear(NEURONS, NEURONS), library.build(arm == "raw")
+        if arm != "raw":
+            make_trainable(cell, library.names)
+        both = nn.ModuleList([linear, cell]).to(x.device)
+        scope = cached if arm == "cached" else nullcontext
+
+        def forward(
+            linear: nn.Module = linear,
+            cell: nn.Module = cell,
+            scope: Callable[[], AbstractContextManager[None]] = scope,
+        ) -> Tensor:
+            with scope():
+                return over_time(cell, linear(x))
+
+        made[arm] = training_step(both, forward)
+    network = replace(library, over_time=over_time).layer(raw=False).to(x.device)
+    made["network"] = training_step(network, partial(network, x))
+    return made
 
 
 def inputs(steps: int, batch: int, device: str) -> Tensor:
