@@ -85,7 +85,11 @@ def _value_property(name: str) -> property:
             # Python goes on to __getattr__, which finds parameters and buffers.
             raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
         if isinstance(parameter, NeuronParameter):
-            return evaluate(parameter, parameter.raw)
+            try:
+                raw: Any = parameter._parameters["original"]
+            except KeyError:  # It is a replica.
+                raw = parameter.raw
+            return evaluate(parameter, raw)
         return parameter()  # Another library has parametrized the same module.
 
     def set_(module: nn.Module, value: Any) -> None:
@@ -303,14 +307,14 @@ def _setting(plain: Any, names: frozenset[str]) -> Callable[[Any, str, Any], Non
     """How attributes of modules of a class are set that have values of these names."""
 
     # Libraries set their states at each time step, so this asks for no attribute but one.
-    def __setattr__(self: Any, name: str, value: Any) -> None:
+    def set_(self: Any, name: str, value: Any) -> None:
         if name in names and isinstance(value, (nn.Module, nn.Buffer)):
             # torch would register it beside the value, and the value would go on being read.
             object.__setattr__(self, name, value)
         else:
             plain.__setattr__(self, name, value)
 
-    return __setattr__
+    return set_
 
 
 # (plain class, names of the attached values, what the catalogue changes) -> injected class
