@@ -17,7 +17,7 @@ from neuroparam._catalogue.common import (
     time_constants,
 )
 from neuroparam._catalogue.entries import Adapted, Library, Refused, Trains, store, stored
-from neuroparam._ground.torch_state import callers
+from neuroparam._ground.torch_state import callers, is_dynamo_compiling
 from neuroparam._maps.units import Steps
 
 __all__ = ["SINABS"]
@@ -53,11 +53,24 @@ class _StatefulLayer:
     @property
     def spike_fn(self: Any) -> Any:
         plain = stored(self, "spike_fn")
-        return None if plain is None else _SpikeWithThresholdGradient(plain)
+        if plain is None:
+            return None
+        is_adaptive = hasattr(self, "b0")  # Its threshold is a state, which others change too.
+        if is_adaptive or getattr(self.spike_threshold, "requires_grad", False):
+            return _SpikeWithThresholdGradient(plain)
+        return plain
 
     @spike_fn.setter
     def spike_fn(self: Any, value: Any) -> None:
         store(self, "spike_fn", value)
+
+    def named_buffers(
+        self: Any, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        # Sinabs asks for the states of a layer several times in each forward. A walk over the maps,
+        # which have no buffers, takes longer than a time step.
+        recurse = recurse and (is_dynamo_compiling() or _has_buffers_below(self))
+        return nn.Module.named_buffers(self, prefix, recurse, remove_duplicate)
 
     def children(self: Any) -> Iterator[nn.Module]:
         # `sinabs.reset_states(net)` and `sinabs.zero_grad(net)` look for layers without children
@@ -67,6 +80,18 @@ class _StatefulLayer:
         if caller.f_globals.get("__name__") == "sinabs.utils":
             return iter(())
         return nn.Module.children(self)
+
+
+def _has_buffers_below(layer: nn.Module) -> bool:
+    """Whether a layer has more children than maps, or a map has buffers."""
+    children: Any = layer._modules
+    if len(children) != 1 or "parametrizations" not in children:
+        return True
+    for parameter in children["parametrizations"]._modules.values():
+        for each in parameter._modules.values():
+            if each._buffers or each._modules:
+                return True
+    return False
 
 
 SINABS = Library(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuroparam._ground.torch_state import current_level, is_compiling
+from neuroparam._ground.torch_state import current_level, is_compiling, is_dynamo_compiling
 
 __all__ = ["PyTorchSurrogate"]
 
@@ -60,10 +60,11 @@ class PyTorchSurrogate:
     def __init__(self, function: Any):
         self._function = function
         # A node asks for its surrogate function in each forward, and calls it in each time step.
-        self._constants = function._sg_params if _is_step(function) else None
+        fast = not is_compiling() and _is_step(function)
+        self._constants = function._sg_params if fast else None
 
     def __call__(self, x: Tensor) -> Any:
-        if self._constants is None or is_compiling() or current_level():
+        if is_dynamo_compiling() or self._constants is None or current_level():
             return self._function(x)
         return _spike(x, self._function, self._constants)
 

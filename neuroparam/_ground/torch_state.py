@@ -35,14 +35,14 @@ current_level = torch._C._functorch.maybe_current_level
 is_compiling = torch.compiler.is_compiling
 # It takes a fifth of the time, and does not know `torch.export(..., strict=False)`.
 is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+_tracing_state = torch._C._get_tracing_state
+_modes_on_the_way = torch._C._len_torch_dispatch_stack
 _of_all_modules: Any = torch.nn.modules.module
 # Hooks on the calls of all modules: torch adds to these dictionaries, and never replaces them.
-_global_hooks = (
-    _of_all_modules._global_forward_hooks,
-    _of_all_modules._global_forward_pre_hooks,
-    _of_all_modules._global_backward_hooks,
-    _of_all_modules._global_backward_pre_hooks,
-)
+_before_all = _of_all_modules._global_forward_pre_hooks
+_after_all = _of_all_modules._global_forward_hooks
+_before_all_backwards = _of_all_modules._global_backward_pre_hooks
+_after_all_backwards = _of_all_modules._global_backward_hooks
 
 
 def transform_level() -> int:
@@ -71,12 +71,12 @@ def callers() -> Iterator[FrameType]:
 
 def is_replaced() -> bool:
     """Whether stand-ins take the place of tensors: under `torch.func` and while torch traces."""
-    return transform_level() > 0 or torch._C._get_tracing_state() is not None
+    return transform_level() > 0 or _tracing_state() is not None
 
 
 def is_traced() -> bool:
     """Whether torch notes each operation on the way, to trace it or to do something else."""
-    return bool(torch._C._get_tracing_state()) or torch._C._len_torch_dispatch_stack() > 0
+    return _tracing_state() is not None or _modes_on_the_way() > 0
 
 
 def is_extended(module: nn.Module) -> bool:
@@ -88,7 +88,10 @@ def is_extended(module: nn.Module) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
-        or any(_global_hooks)
+        or _before_all
+        or _after_all
+        or _before_all_backwards
+        or _after_all_backwards
     )
 
 

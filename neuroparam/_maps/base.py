@@ -20,7 +20,10 @@ from neuroparam._ground.torch_state import is_compiling, transform_level
 from neuroparam._maps.constants import agree, as_number, read, stands_for, written
 from neuroparam._maps.floats import just_above, just_below
 
-__all__ = ["Limits", "OpenInterval", "Parametrization", "bounds_of", "finite_constant"]
+__all__ = ["SHOWN", "Limits", "OpenInterval", "Parametrization", "bounds_of", "finite_constant"]
+
+# Among the attributes of a map of which a state dict has been asked: the tensor that it was given.
+SHOWN = "_shown"
 
 
 class Limits(NamedTuple):
@@ -155,20 +158,20 @@ class Parametrization(nn.Module):
         """
         self.follow()
         self._show()
-        shown: Tensor = self.__dict__["_shown"][0]
+        shown: Tensor = self.__dict__[SHOWN][0]
         return shown
 
     def _show(self) -> None:
         """Keeps the present constants as the tensor of `get_extra_state`."""
         numbers = [self._number(name) for name in self.constant_names]
         tensor = written(_kind_of(self), numbers)
-        shown, version = self.__dict__.get("_shown", (None, 0))
+        shown, version = self.__dict__.get(SHOWN, (None, 0))
         if shown is not None:
             if shown._version == version and torch.allclose(shown, tensor, 0, 0, equal_nan=True):
                 return
             with torch.no_grad():
                 tensor = shown.copy_(tensor)
-        self.__dict__["_shown"] = tensor, tensor._version
+        self.__dict__[SHOWN] = tensor, tensor._version
 
     def follow(self) -> bool:
         """Takes over what has been written into the tensor of `get_extra_state`, if anything.
@@ -176,7 +179,7 @@ class Parametrization(nn.Module):
         Raises:
             CheckpointError: as `check_extra_state`.
         """
-        tensor, version = self.__dict__.get("_shown", (None, 0))
+        tensor, version = self.__dict__.get(SHOWN, (None, 0))
         if tensor is None or tensor._version == version:
             return False
         try:
@@ -229,8 +232,8 @@ class Parametrization(nn.Module):
         for name, constant in constants.items():
             if getattr(self, name) != constant:
                 setattr(self, name, constant)
-        if self.__dict__.get("_shown") is not None:
-            self.__dict__["_shown"] = self.__dict__["_shown"][0], -1
+        if self.__dict__.get(SHOWN) is not None:
+            self.__dict__[SHOWN] = self.__dict__[SHOWN][0], -1
             self._show()
 
     def set_extra_state(self, state: object) -> None:

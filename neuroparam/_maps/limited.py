@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuroparam._ground.errors import CheckpointError, ParametrizationError
-from neuroparam._maps.base import Limits, Parametrization
+from neuroparam._maps.base import SHOWN, Limits, Parametrization
 from neuroparam._maps.floats import FLOATS, working
 from neuroparam._maps.slopes import Pullback, forget_numbers
 
@@ -121,7 +121,7 @@ class LimitedMap(Parametrization):
 
     def check_extra_state(self, state: object, dtype: torch.dtype) -> None:
         trial = copy.copy(self)
-        trial.__dict__.pop("_shown", None)
+        trial.__dict__.pop(SHOWN, None)
         try:
             trial.adopt_extra_state(state)
             trial.limits(dtype)

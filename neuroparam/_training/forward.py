@@ -23,7 +23,7 @@ from neuroparam._training.processes import share_constants, share_constants_agai
 from neuroparam._value.once import active, close_interrupted, close_scope, is_open, open_scope
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import is_attached, with_holders
-from neuroparam._value.running import has_forward, watch_output
+from neuroparam._value.running import GIVEN, has_forward, has_own_scope, watch_output
 
 __all__ = ["stop_watching", "watch_forward"]
 
@@ -53,6 +53,19 @@ class _Watched:
             hooks.pop(_KEY, None)
 
 
+class _GivenNeuron:
+    """What a neuron module carries that was given to `make_trainable`.
+
+    Its own forward opens and closes the scope. Hooks would take as long as all that they do.
+    """
+
+    def begin(self, module: nn.Module) -> None:
+        if active.scopes:
+            close_interrupted()
+        if torch.is_grad_enabled():
+            share_constants(module)
+
+
 def _hooks_of(module: nn.Module) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
     return (
         module._forward_pre_hooks,
@@ -65,6 +78,10 @@ def watch_forward(module: nn.Module) -> None:
     """Evaluates once per forward of `module`, and of what is between it and its neurons."""
     module = module._modules.get("_orig_mod") or module  # torch.compile has wrapped it.
     for reader, values in _readers(module).items():
+        if has_own_scope(reader) and not values:
+            if reader is module:
+                reader.__dict__[GIVEN] = _GivenNeuron()
+            continue
         if _KEY not in reader.__dict__:
             reader.__dict__[_KEY] = _Watched(reader)
         state: _Watched = reader.__dict__[_KEY]
@@ -96,6 +113,8 @@ def _readers(module: nn.Module) -> dict[nn.Module, list[NeuronParameter]]:
 def stop_watching(module: nn.Module) -> None:
     """Undoes `watch_forward` on every part of a module where nothing is attached any more."""
     for part in all_modules(module):
+        if GIVEN in part.__dict__ and not is_attached(part):
+            del part.__dict__[GIVEN]
         state: _Watched | None = part.__dict__.get(_KEY)
         if state is None:
             continue
@@ -119,7 +138,8 @@ def _enter(module: nn.Module, *_: Any) -> None:
         if is_inside and not state.is_given and not is_open(module):
             return
         frame = sys._getframe(1)
-        close_interrupted()
+        if scopes:
+            close_interrupted()
         if state.is_given and torch.is_grad_enabled():
             share_constants(module)
     open_scope(module, frame)

@@ -70,6 +70,8 @@ def share_constants(module: nn.Module) -> None:
             average its gradient; or sharded processes have different constants.
         CheckpointError: processes were given different constants by the user.
     """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
     ddp = DistributedDataParallel._get_active_ddp_module()
     if ddp is not None and ddp not in shared:
         _refuse_late(ddp)

@@ -8,6 +8,7 @@ anything can. Then a copy of the raw tensor tells what no sign does, such as a w
 from __future__ import annotations
 
 import weakref
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +17,25 @@ from neuroparam._ground.torch_state import transform_level
 from neuroparam._value.evidence import Evidence
 from neuroparam._value.writes import Copy, copy_of
 
-__all__ = ["Backward", "Entry", "Kept", "LastStep", "keep", "last_step"]
+__all__ = ["Backward", "Entry", "Evaluated", "Kept", "LastStep", "keep", "last_step"]
+
+
+class Evaluated(Protocol):
+    """What is evaluated: a callable that reads one raw tensor."""
+
+    evidence: Evidence
+
+    def __call__(self) -> Tensor: ...
+
+    def refuse_written(self, copy: Copy) -> None:
+        """Called when a forward has written into the value."""
+
+    def warn_of_write(self, copy: Copy) -> None:
+        """Called when other code has written into the value."""
+
+    def depends_on_raw_alone(self) -> bool:
+        """Whether equal raw numbers give the value that was computed last."""
+
 
 # Larger values are computed anew in each forward: comparing them would take as long.
 _SMALL = 10_000
@@ -140,17 +159,26 @@ class Kept:
         return entry.valid(raw) and (raw.requires_grad or not entry.value.requires_grad)
 
     def is_good(self, raw: Tensor) -> bool:
-        """Whether it has a copy of the raw numbers, and they are the present ones."""
-        return self.raw is not None and torch.equal(self.raw, raw)
+        """Whether evaluating anew would give the same value: the raw numbers are the same."""
+        copy, entry = self.raw, self.entry
+        if copy is None:
+            return False
+        if entry.only_version is raw and raw.requires_grad:  # This nearly always holds.
+            unchanged = entry.version == raw._version
+        else:
+            has_graph = entry.value.requires_grad
+            unchanged = entry.valid_in_forward(raw) and (raw.requires_grad or not has_graph)
+        return unchanged and raw.dtype is copy.dtype and raw.is_cpu and torch.equal(copy, raw)
 
 
-def keep(entry: Entry, earlier: Kept | None) -> Kept | None:
+def keep(parameter: Evaluated, entry: Entry, earlier: Kept | None) -> Kept | None:
     """What is kept of a value that a forward has just computed; None if nothing is.
 
     A copy of the raw numbers is made where forwards have followed each other without a change. A
     training loop changes them after each forward, and pays for no copy.
 
     Args:
+        parameter: what was evaluated.
         entry: what was computed.
         earlier: what was kept of an earlier forward.
     """
@@ -159,5 +187,6 @@ def keep(entry: Entry, earlier: Kept | None) -> Kept | None:
         return None
     if earlier is None or not (earlier.served or earlier.seems_good(raw)):
         return Kept(entry)
-    copy = copy_of(value)
-    return None if copy is None else Kept(entry, raw.detach().clone(), copy)
+    if not parameter.depends_on_raw_alone() or (copy := copy_of(value)) is None:
+        return None
+    return Kept(entry, raw.detach().clone(), copy)

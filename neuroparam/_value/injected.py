@@ -65,10 +65,11 @@ def _value_property(name: str) -> property:
         # This runs in every time step. What nearly always holds is asked here, in one function, so
         # that a read takes no longer than one of an nn.Parameter.
         if not is_dynamo_compiling():
+            children: Any = module._modules
             try:
-                known: Any = module._modules["parametrizations"]._modules[name]
+                known: Any = children["parametrizations"]._modules[name]
                 entry = active.scopes[-1].of_forward[known]
-                raw: Any = known._parameters["original"]
+                raw = known._parameters["original"]
             except LookupError:
                 pass
             else:
@@ -109,6 +110,25 @@ def _value_property(name: str) -> property:
             "del",
             "a trainable value is not deleted; make_fixed gives the plain one back",
         ).at(path)
+
+    return property(get, set_, delete)
+
+
+def _child_property(name: str) -> property:
+    """Reads the child `name` of a module, in half the time of `nn.Module.__getattr__`."""
+
+    def get(module: nn.Module) -> Any:
+        if name in module._modules:
+            return module._modules[name]
+        if name in module.__dict__:
+            return module.__dict__[name]
+        raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+
+    def set_(module: nn.Module, value: Any) -> None:
+        module.__dict__[name] = value
+
+    def delete(module: nn.Module) -> None:
+        del module.__dict__[name]
 
     return property(get, set_, delete)
 
@@ -257,7 +277,8 @@ class _Members:
         make, args, *rest = plain_class(self).__reduce_ex__(self, protocol)
         # The stubs of `copyreg` leave this function out.
         if make in (copyreg.__newobj__, object.__new__):  # type: ignore[attr-defined]
-            make, args = _new, (plain_class(self), type(self)._neuroparam_names)
+            kind = type(self)
+            make, args = _new, (plain_class(self), kind._neuroparam_names, kind._neuroparam_records)
         # torch neither copies tensors with a history nor sends them to other processes.
         return make, args, *map(without_history, rest)
 
@@ -317,16 +338,23 @@ def _setting(plain: Any, names: frozenset[str]) -> Callable[[Any, str, Any], Non
     return set_
 
 
-# (plain class, names of the attached values, what the catalogue changes) -> injected class
+# (plain class, names of the attached values and of the records, what the catalogue changes)
+# -> injected class
 classes: weakref.WeakValueDictionary[tuple[Any, ...], type] = weakref.WeakValueDictionary()
 # An interrupt may leave it locked, and must not keep the same thread out.
 _one_at_a_time = threading.RLock()
 
 
-def _class_for(plain: Any, names: frozenset[str]) -> type:
-    """The class of modules of type `plain` with these names attached; always the same one."""
+def _class_for(plain: Any, names: frozenset[str], records: frozenset[str] = frozenset()) -> type:
+    """The class of modules of type `plain` with these names attached; always the same one.
+
+    Args:
+        plain: the module's own class.
+        names: of the attached values.
+        records: the names at which the module has stand-ins of records.
+    """
     adapted = adapted_for(plain)
-    key = (plain, names, adapted)
+    key = (plain, names, records, adapted)
     existing = classes.get(key)
     if existing is not None:
         return existing
@@ -337,6 +365,8 @@ def _class_for(plain: Any, names: frozenset[str]) -> type:
         "__doc__": plain.__doc__,
         PLAIN_CLASS: plain,
         "_neuroparam_names": names,
+        "_neuroparam_records": records,
+        **{name: _child_property(name) for name in records},
         "__setattr__": _setting(plain, names),
         "parametrizations": property(_parametrizations),
         **methods,
@@ -383,9 +413,9 @@ def _derived(plain: Any, name: str, body: dict[str, Any]) -> type:
     return heard
 
 
-def _new(plain: type, names: frozenset[str]) -> Any:
+def _new(plain: type, names: frozenset[str], records: frozenset[str] = frozenset()) -> Any:
     """An empty instance, for copying and unpickling."""
-    return object.__new__(_class_for(plain, names))
+    return object.__new__(_class_for(plain, names, records))
 
 
 def own_class(module: nn.Module) -> type[nn.Module]:
@@ -407,7 +437,11 @@ def _inject(module: nn.Module) -> None:
     """Gives a module the class that its present parametrizations need, or its plain one."""
     plain: Any = own_class(module)
     names = frozenset(parametrizations_of(module))
-    module.__class__ = _class_for(plain, names) if names or _values_of(module) else plain
+    if names or _values_of(module):
+        records = frozenset(n for n, part in module._modules.items() if isinstance(part, Record))
+        module.__class__ = _class_for(plain, names, records)
+    else:
+        module.__class__ = plain
 
 
 def watch(neuron: nn.Module) -> None:

@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,11 @@ from neuroparam._ground.torch_state import (
     callers,
     current_level,
     is_compiling,
+    is_dynamo_compiling,
     is_traced,
     transform_level,
 )
-from neuroparam._value.entry import Backward, Entry, Kept, LastStep, keep
-from neuroparam._value.evidence import Evidence
+from neuroparam._value.entry import Backward, Entry, Evaluated, Kept, LastStep, keep
 from neuroparam._value.writes import Copy, copy_of
 
 __all__ = [
@@ -47,23 +46,6 @@ __all__ = [
 ]
 
 
-class Evaluated(Protocol):
-    """What is evaluated: a callable that reads one raw tensor."""
-
-    evidence: Evidence
-
-    def __call__(self) -> Tensor: ...
-
-    def refuse_written(self, copy: Copy) -> None:
-        """Called when a forward has written into the value."""
-
-    def warn_of_write(self, copy: Copy) -> None:
-        """Called when other code has written into the value."""
-
-    def depends_on_raw_alone(self) -> bool:
-        """Whether equal raw numbers give the value that was computed last."""
-
-
 def note_optimizer_step() -> None:
     """An optimizer has made a step: what `cached()` blocks keep is too old.
 
@@ -78,6 +60,11 @@ def note_optimizer_step() -> None:
         warn_of_writes()
 
 
+def _no_forward_mode() -> bool:
+    """Whether no derivatives are computed in forward mode."""
+    return forward_ad._current_level < 0
+
+
 def _exporting() -> bool:
     """Whether torch runs the code itself while it compiles: `torch.export(..., strict=False)`."""
     return is_compiling() and not torch.compiler.is_dynamo_compiling()
@@ -87,11 +74,12 @@ class Scope:
     """The values evaluated so far within one forward, or one `cached()` block."""
 
     def __init__(self, root: nn.Module | None, around: Scope | None = None):
+        compiling = is_compiling()
         self.root = root
         self.grad_enabled = torch.is_grad_enabled()
-        self.level = transform_level()
+        self.level = 0 if compiling else current_level() or 0
         self.values: dict[Evaluated, Entry] = {}
-        self.exporting = _exporting()
+        self.exporting = compiling and not is_dynamo_compiling()
         self.traced: dict[Evaluated, Tensor] = {}
         self.exported: dict[Evaluated, Tensor] = {}
         self.frame: FrameType | None = None
@@ -109,18 +97,19 @@ class Scope:
         # In a `cached()` block more can happen than in a forward, and more has to be asked.
         self.of_forward: dict[Evaluated, Entry] = {} if self.lasting else self.values
 
+    def evaluate_compiling(self, parameter: Evaluated) -> Tensor:
+        # Compiled code cannot ask whether a value is still good. Within one forward it need
+        # not, because nothing changes a parameter there; a `cached()` block is longer.
+        if self.root is None:
+            return parameter()
+        # While Dynamo builds guards, it runs our properties for real. Such a read must not
+        # write to `traced`, because a guard watches that dictionary.
+        known = self.exported if _exporting() else self.traced
+        if parameter not in known:
+            known[parameter] = parameter()
+        return known[parameter]
+
     def evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
-        if is_compiling():
-            # Compiled code cannot ask whether a value is still good. Within one forward it need
-            # not, because nothing changes a parameter there; a `cached()` block is longer.
-            if self.root is None:
-                return parameter()
-            # While Dynamo builds guards, it runs our properties for real. Such a read must not
-            # write to `traced`, because a guard watches that dictionary.
-            known = self.exported if _exporting() else self.traced
-            if parameter not in known:
-                known[parameter] = parameter()
-            return known[parameter]
         if self.level != (current_level() or 0):
             return parameter()
         entry = self.values.get(parameter)
@@ -128,12 +117,17 @@ class Scope:
             entry.valid(raw) if self.lasting else entry.valid_in_forward(raw)
         ):
             return entry.value
-        kept = active.kept.get(parameter) if self._serves_later() else None
-        if kept is not None and kept.seems_good(raw) and parameter.depends_on_raw_alone():
-            if kept.is_good(raw):
-                return self._serve(parameter, kept)
+        if not self.lasting and not is_traced() and not self.level and _no_forward_mode():
+            return self._evaluate_for_later(parameter, raw)
+        return self._evaluate(parameter, raw)
+
+    def _evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
+        """The value, computed now, for this scope."""
         # The first read may be under no_grad, and later reads in this forward need the graph.
-        with torch.set_grad_enabled(self.grad_enabled or torch.is_grad_enabled()):
+        if self.grad_enabled and not torch.is_grad_enabled():
+            with torch.enable_grad():
+                value = parameter()
+        else:
             value = parameter()
         if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
             return value
@@ -142,30 +136,30 @@ class Scope:
         if value.requires_grad:
             value.register_hook(Backward(entry, evidence))
             evidence.read = True
-        if self._serves_later():
-            new = keep(entry, kept) if parameter.depends_on_raw_alone() else None
-            if new is None:
-                active.kept.pop(parameter, None)
-            else:
-                active.kept[parameter] = new
         if evidence.is_due() and not self.level and (copy := copy_of(value)) is not None:
             self.copies.append((parameter, copy))
         return value
 
-    def _serves_later(self) -> bool:
-        """Whether what is evaluated here may serve later forwards of this thread."""
-        return not (self.lasting or self.level or is_traced() or forward_ad._current_level >= 0)
-
-    def _serve(self, parameter: Evaluated, kept: Kept) -> Tensor:
-        """The value that an earlier forward has computed."""
-        assert kept.value is not None
-        if kept.value.differs():
-            del active.kept[parameter]
-            parameter.refuse_written(kept.value)
-        kept.served = True
-        self.values[parameter] = kept.entry
-        value = kept.entry.value
-        parameter.evidence.read = parameter.evidence.read or value.requires_grad
+    def _evaluate_for_later(self, parameter: Evaluated, raw: Tensor) -> Tensor:
+        """The value, from an earlier forward of this thread or computed now."""
+        kept = active.kept.get(parameter)
+        if kept is not None and kept.is_good(raw) and parameter.depends_on_raw_alone():
+            assert kept.value is not None
+            if kept.value.differs_now():
+                del active.kept[parameter]
+                parameter.refuse_written(kept.value)
+            kept.served = True
+            entry = self.values[parameter] = kept.entry
+            evidence = parameter.evidence
+            evidence.read = evidence.read or entry.value.requires_grad
+            return entry.value
+        value = self._evaluate(parameter, raw)
+        made = self.values.get(parameter)
+        new = None if made is None else keep(parameter, made, kept)
+        if new is not None:
+            active.kept[parameter] = new
+        elif kept is not None:
+            active.kept.pop(parameter, None)
         return value
 
     def refuse_writes(self) -> None:
@@ -211,25 +205,29 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
         parameter: what is evaluated.
         raw: the tensor that it reads at present.
     """
-    # Reads that `Scope.unchanged` does not serve come here.
-    if not is_compiling():
-        scopes = active.scopes
-        if not scopes:
-            return _evaluate_directly(parameter)
-        scope = scopes[-1]
-        if scope.lasting:
-            entry = scope.values.get(parameter)
-            if (
-                entry is not None
-                and entry.only_version is raw
-                and entry.version == raw._version
-                and entry.step is LastStep.token
-                and entry.memory[-1] == raw.data_ptr()
-                and scope.level == (current_level() or 0)
-            ):
-                return entry.value
-    scopes = _open_scopes()
-    return scopes[-1].evaluate(parameter, raw) if scopes else parameter()
+    # Reads that the property of a value (`_value/injected.py`) cannot serve come here.
+    if is_compiling():
+        scopes = _open_scopes()
+        return scopes[-1].evaluate_compiling(parameter) if scopes else parameter()
+    scopes = active.scopes
+    if not scopes:
+        return _evaluate_directly(parameter)
+    scope = scopes[-1]
+    if scope.exporting:
+        scopes = _open_scopes()
+        return scopes[-1].evaluate(parameter, raw) if scopes else parameter()
+    if scope.lasting:
+        entry = scope.values.get(parameter)
+        if (
+            entry is not None
+            and entry.only_version is raw
+            and entry.version == raw._version
+            and entry.step is LastStep.token
+            and entry.memory[-1] == raw.data_ptr()
+            and scope.level == (current_level() or 0)
+        ):
+            return entry.value
+    return scope.evaluate(parameter, raw)
 
 
 def _evaluate_directly(parameter: Evaluated) -> Tensor:
@@ -324,7 +322,10 @@ def close_scope(root: nn.Module) -> None:
 
 def is_open(root: nn.Module) -> bool:
     """Whether a forward of `root` is in progress in this thread."""
-    return root in [scope.root for scope in active.scopes]
+    scopes = active.scopes
+    if scopes and scopes[-1].root is root:  # This nearly always holds.
+        return True
+    return root in [scope.root for scope in scopes]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from neuroparam._ground.torch_state import (
     sharded_like,
     transform_level,
 )
-from neuroparam._maps.base import Parametrization, bounds_of
+from neuroparam._maps.base import SHOWN, Parametrization, bounds_of
 from neuroparam._maps.fused import MODIFIED, fused, is_fused
 from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.time_constants import UnitMap
@@ -126,6 +126,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             for each in maps:
                 if isinstance(each, Parametrization):
                     each.get_extra_state()  # Raises if a state dict could not keep it.
+                    del each.__dict__[SHOWN]  # Nobody has this tensor.
         except OutOfDomainError as error:
             error.parametrization = in_words(maps)
             raise
@@ -373,15 +374,17 @@ class NeuronParameter(parametrize.ParametrizationList):
 
         Somebody else's maps, and hooks, may depend on more.
         """
-        maps = tuple(self._modules.values())
+        maps = self._modules.values()
         return is_fused(maps) and not is_extended(self) and not self._follow()
 
     def _follow(self) -> bool:
         """Takes over constants that were copied into this value's state dict in place, if any."""
         changed = False
+        each: Any
         try:
             for each in self._modules.values():
-                if isinstance(each, Parametrization) and each.follow():
+                # Nearly always nobody has asked for a state dict, and a call costs most.
+                if SHOWN in each.__dict__ and each.follow():
                     alive.note_change()
                     self.fingerprint = fingerprint(self.raw)  # It came with its constants.
                     changed = True

@@ -10,22 +10,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuroparam._catalogue.entries import PLAIN_CLASS
 from neuroparam._ground.torch_state import is_compiling, is_replaced
 from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
-from neuroparam._value.once import active, close_scope, enter
+from neuroparam._value.once import active, close_scope, enter, open_scope
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
 
-__all__ = ["PROVEN", "has_forward", "running", "tensors_in", "watch_output"]
+__all__ = [
+    "GIVEN",
+    "PROVEN",
+    "has_forward",
+    "has_own_scope",
+    "running",
+    "tensors_in",
+    "watch_output",
+]
 
 # Set on a module once a gradient has come to each of its values: nothing is left to watch.
 PROVEN = "_neuroparam_proven"
+# Set on a neuron module that was given to `make_trainable`: an object whose method `begin` is
+# called with the module at the beginning of its forward, but not while torch compiles.
+GIVEN = "_neuroparam_given"
 
 
 def has_forward(plain: type) -> bool:
     """Whether modules of a class can be called."""
     return getattr(plain, "forward", None) is not nn.Module.forward
+
+
+def has_own_scope(module: nn.Module) -> bool:
+    """Whether the forward of a module is the one that `running` has made."""
+    return hasattr(type(module), PLAIN_CLASS) and has_forward(type(module))
 
 
 def running(
@@ -42,15 +59,20 @@ def running(
     @functools.wraps(plain.forward, updated=())
     def forward(self: nn.Module, *args: Any, **keywords: Any) -> Any:
         # This runs in each time step, and what nearly always holds is asked first.
-        if is_compiling() or (active.scopes and PROVEN in self.__dict__):
+        own = self.__dict__
+        if is_compiling():
+            return _compiling(plain, self, *args, **keywords)
+        if GIVEN in own:
+            own[GIVEN].begin(self)
+        elif active.scopes and PROVEN in own:
             return plain.forward(self, *args, **keywords)
         opened = enter(self)
         try:
-            if PROVEN in self.__dict__ or not torch.is_grad_enabled() or is_replaced():
+            if PROVEN in own or not torch.is_grad_enabled() or is_replaced():
                 return plain.forward(self, *args, **keywords)
             values = [v for v in values_of(self) if not v.evidence.proven]
             if not values:
-                self.__dict__[PROVEN] = True
+                own[PROVEN] = True
             # Activation checkpointing runs a forward again within a backward pass.
             if torch._C._current_graph_task_id() == -1:
                 around = functools.partial(_parameters_around, self)
@@ -63,6 +85,17 @@ def running(
                 close_scope(self)
 
     return forward
+
+
+def _compiling(plain: Any, module: nn.Module, *args: Any, **keywords: Any) -> Any:
+    """The forward while torch compiles it: in a scope, and with nothing else around it."""
+    if active.scopes:
+        return plain.forward(module, *args, **keywords)
+    open_scope(module)
+    try:
+        return plain.forward(module, *args, **keywords)
+    finally:
+        close_scope(module)
 
 
 def _parameters_around(neuron: nn.Module) -> Iterator[nn.Parameter]:

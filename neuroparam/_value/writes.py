@@ -23,15 +23,20 @@ class Copy:
 
     def differs(self) -> bool:
         """Whether the value is another one now, as far as that can be looked at."""
-        if is_traced():  # A look at numbers would become a part of what is traced.
-            return False
-        value, original = self.value.detach(), self._original
-        if value.shape != original.shape or value.dtype != original.dtype:
+        # While torch traces, a look at numbers would become a part of what is traced.
+        return not is_traced() and self.differs_now()
+
+    def differs_now(self) -> bool:
+        """Whether the value is another one now; torch must not be tracing."""
+        value, original = self.value, self._original
+        try:
+            if torch.equal(value, original):
+                return False
+        except RuntimeError:
+            return True  # It has been given another dtype, or moved.
+        if value.shape != original.shape:
             return True
-        if value.device != original.device:
-            return True
-        if torch.equal(value, original):
-            return False
+        value = value.detach()
         # NaN differs from itself.
         return not bool(((value == original) | (value.isnan() & original.isnan())).all())
 
