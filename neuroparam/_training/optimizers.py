@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -101,7 +101,6 @@ def _not_finite(parameters: Iterable[NeuronParameter]) -> dict[str, str]:
     return {path: count for path, (_, count) in zip(paths, lost, strict=True)}
 
 
-@torch.no_grad()
 def _suspects(parameters: Iterable[NeuronParameter]) -> list[NeuronParameter]:
     """The values whose raw tensors may hold inf or NaN.
 
@@ -109,21 +108,32 @@ def _suspects(parameters: Iterable[NeuronParameter]) -> list[NeuronParameter]:
     over many small tensors takes a tenth of the time of a sum for each.
     """
     found: list[NeuronParameter] = []
-    small: list[NeuronParameter] = []
+    small: list[tuple[NeuronParameter, Tensor]] = []
     for parameter in parameters:
         raw = parameter.raw
         if hasattr(raw, "device_mesh") or raw.is_meta:
             continue
-        if raw.numel() <= _SMALL and raw.device.type == "cpu":
-            small.append(parameter)
-        elif not math.isfinite(raw.sum().item()):
+        if raw.numel() <= _SMALL and raw.is_cpu:
+            small.append((parameter, raw))
+        elif not _has_finite_sum(raw.detach()):
             found.append(parameter)
     for begin in range(0, len(small), _TOGETHER):
         chunk = small[begin : begin + _TOGETHER]
-        numbers = torch.cat([p.raw.reshape(-1) for p in chunk]) if chunk[1:] else chunk[0].raw
-        if not math.isfinite(numbers.sum().item()):
-            found += chunk
+        if not _has_finite_sum(_together([raw for _, raw in chunk])):
+            found += [parameter for parameter, _ in chunk]
     return found
+
+
+def _together(tensors: list[Tensor]) -> Tensor:
+    """The numbers of some tensors in one."""
+    if len(tensors) == 1:
+        return tensors[0].detach()
+    with torch.no_grad():
+        return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _has_finite_sum(numbers: Tensor) -> bool:
+    return math.isfinite(numbers.sum().item())
 
 
 def _before_step(optimizer: Optimizer, *_: object) -> None:
@@ -156,7 +166,8 @@ def _after_own_step(optimizer: Optimizer, *_: object) -> None:
     if lost := _not_finite(p for p in held if p.raw.device.type == "cpu"):
         raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
     if unproven := [parameter for parameter in held if not parameter.evidence.proven]:
-        judge(unproven, functools.partial(_others_train, optimizer, unproven))
+        # All ask the same, of all Parameters.
+        judge(unproven, functools.cache(functools.partial(_others_train, optimizer, unproven)))
 
 
 def _after_step(optimizer: Optimizer, *_: object) -> None:

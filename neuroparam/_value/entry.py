@@ -27,6 +27,9 @@ class Evaluated(Protocol):
 
     def __call__(self) -> Tensor: ...
 
+    def evaluated(self) -> Tensor:
+        """The same as a call, for eager code."""
+
     def refuse_written(self, copy: Copy) -> None:
         """Called when a forward has written into the value."""
 
@@ -183,10 +186,11 @@ def keep(parameter: Evaluated, entry: Entry, earlier: Kept | None) -> Kept | Non
         earlier: what was kept of an earlier forward.
     """
     raw, value = entry.raw, entry.value
-    if not raw.is_cpu or raw.numel() > _SMALL or raw.is_inference() or value.is_inference():
+    if raw.numel() > _SMALL or not raw.is_cpu:
         return None
     if earlier is None or not (earlier.served or earlier.seems_good(raw)):
         return Kept(entry)
-    if not parameter.depends_on_raw_alone() or (copy := copy_of(value)) is None:
+    if raw.is_inference() or value.is_inference() or not parameter.depends_on_raw_alone():
         return None
-    return Kept(entry, raw.detach().clone(), copy)
+    copy = copy_of(value)
+    return None if copy is None else Kept(entry, raw.detach().clone(), copy)

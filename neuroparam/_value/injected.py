@@ -73,7 +73,7 @@ def _value_property(name: str) -> property:
             except LookupError:
                 pass
             else:
-                if entry.only_version is raw and entry.version == raw._version:
+                if entry.version == raw._version and entry.only_version is raw:
                     return entry.value
         return read(module)
 

@@ -26,6 +26,7 @@ from neuroparam._ground.torch_state import (
     is_traced,
     transform_level,
 )
+from neuroparam._maps.fused import tell
 from neuroparam._value.entry import Backward, Entry, Evaluated, Kept, LastStep, keep
 from neuroparam._value.writes import Copy, copy_of
 
@@ -126,15 +127,15 @@ class Scope:
         # The first read may be under no_grad, and later reads in this forward need the graph.
         if self.grad_enabled and not torch.is_grad_enabled():
             with torch.enable_grad():
-                value = parameter()
+                value = parameter.evaluated()
         else:
-            value = parameter()
+            value = parameter.evaluated()
         if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
             return value
         entry = self.values[parameter] = Entry(raw, value)
         evidence = parameter.evidence
         if value.requires_grad:
-            value.register_hook(Backward(entry, evidence))
+            tell(value, Backward(entry, evidence))
             evidence.read = True
         if evidence.is_due() and not self.level and (copy := copy_of(value)) is not None:
             self.copies.append((parameter, copy))
