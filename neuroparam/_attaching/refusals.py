@@ -13,9 +13,10 @@ from neuroparam._attaching.names import matches
 from neuroparam._catalogue.entries import Refused
 from neuroparam._ground.errors import NotTrainableError
 from neuroparam._ground.real import why_not_real
+from neuroparam._value.injected import own_class
 from neuroparam._value.parameter import NeuronParameter, in_words
 from neuroparam._value.place import Place
-from neuroparam._value.records import is_record
+from neuroparam._value.records import Record, is_record
 from neuroparam._value.storage import Kind
 
 __all__ = ["is_number", "refuse_if_present", "refuse_if_unfit", "why_unfit"]
@@ -65,7 +66,9 @@ def why_unfit(place: Place) -> tuple[str, str] | None:
             "it belongs to an object that is called, not to a record of parameters",
             "Store it on the module.",
         )
-    if isinstance(getattr(type(place.owner), place.attribute, None), property):
+    # The fields of a record's stand-in, and its place, are properties of this library's own.
+    hides = isinstance(getattr(own_class(place.owner), place.attribute, None), property)
+    if hides and not isinstance(place.owner, Record):
         return (
             f"a property of {type(place.owner).__name__} hides the stored value, which the "
             f"forward never reads",

@@ -68,12 +68,12 @@ def _value_property(name: str) -> property:
             children: Any = module._modules
             try:
                 known: Any = children["parametrizations"]._modules[name]
-                entry = active.scopes[-1].of_forward[known]
+                entry: Any = active.scopes[-1].of_forward[known]
                 raw = known._parameters["original"]
             except LookupError:
                 pass
             else:
-                if entry.version == raw._version and entry.only_version is raw:
+                if entry.only_version is raw and entry.version == raw._version:
                     return entry.value
         return read(module)
 
