@@ -16,15 +16,14 @@ from neuroparam import BoundedSigmoid, Decay, ExpScaledLog, Rate, Softplus, Step
 from neuroparam.units import Above, Bitshift
 from tests.benchmarks.instructions import Arm, count_here
 from tests.benchmarks.networks import (
-    LIBRARIES,
     arms,
     inputs,
+    installed,
     leaks,
     outside,
     readers,
     training_step,
 )
-from tests.support.inside import attached
 
 STEPS, BATCH = 100, 4
 LAYERS = (1, 10, 100, 1000)
@@ -76,11 +75,10 @@ def maps() -> Iterator[Arm]:
     yield Arm("the engine's start", engine, 20)
     for name, made in CHAINS.items():
         net = make_trainable(Holder(made()), {"tau": made()})
-        (value,) = attached(net)
 
-        def step(parameter: nn.Module = value.parameter) -> None:
-            parameter.raw.grad = None
-            parameter().backward(gradient)
+        def step(value: nn.Module = net.parametrizations.tau) -> None:
+            value.original.grad = None
+            value().backward(gradient)
 
         yield Arm(name, step, 20)
 
@@ -95,7 +93,7 @@ def reads() -> Iterator[Arm]:
 def libraries() -> Iterator[Arm]:
     """Training steps with neurons that are not trained, trained the library's own way, attached."""
     x = inputs(STEPS, BATCH, "cpu")
-    for name, library in LIBRARIES.items():
+    for name, library in installed().items():
         fixed = library.fixed()
         steps = {"fixed": training_step(fixed, partial(fixed, x)), **arms(library, x)}
         for arm, step in steps.items():
@@ -105,7 +103,7 @@ def libraries() -> Iterator[Arm]:
 def loops() -> Iterator[Arm]:
     """Training steps with a loop of one's own around a cell."""
     x = inputs(STEPS, BATCH, "cpu")
-    for name, library in LIBRARIES.items():
+    for name, library in installed().items():
         if library.by_steps is not None:
             for arm, step in outside(library, x).items():
                 yield Arm(f"{name} | {arm}", step, 2)
