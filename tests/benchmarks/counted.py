@@ -120,20 +120,19 @@ def layers() -> Iterator[Arm]:
 
 def optimizers() -> Iterator[Arm]:
     """Steps of optimizers: of a network without attached values beside some, and of theirs."""
-    stranger = _step_of(nn.Linear(10, 10))
-    yield Arm("stranger | 0", stranger, 20)
+    stranger = _step_of(nn.Linear(100, 100))
+    yield Arm("stranger | 0", stranger, 20, 20)
     for size in LAYERS:
         for arm, net in leaks(100, size).items():
             own = _step_of(net)
             if arm == "attached":
-                yield Arm(f"stranger | {size}", stranger, 20)
+                yield Arm(f"stranger | {size}", stranger, 20, 20)
             yield Arm(f"{arm} | {size}", own, max(2, 10 // size))
 
 
 def _step_of(net: nn.Module) -> Callable[[], object]:
-    """The step of an optimizer that finds its gradients there already."""
-    for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    """The step of an optimizer that has its gradients already."""
+    net(torch.rand(1, 1, 100)).sum().backward()
     return torch.optim.SGD(net.parameters(), lr=0.0).step
 
 
