@@ -100,7 +100,7 @@ def row(
     make: Callable[[], Mapping[str, Step]],
     goal: float | None,
     options: Options,
-    most: float = 60.0,
+    most: float = 120.0,
 ) -> tuple[str, ...]:
     """One row of such a table; `most` is what `interleaved` makes of it."""
     # The same again, in other memory: what the machine makes of two equal networks.

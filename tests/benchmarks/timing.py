@@ -59,7 +59,7 @@ def timed(step: Step, repeats: int) -> float:
 
 
 def interleaved(
-    arms: Mapping[str, Step], rounds: int, least: float = 0.1, most: float = 60.0
+    arms: Mapping[str, Step], rounds: int, least: float = 0.1, most: float = 120.0
 ) -> Timings:
     """Times the arms in turns.
 
