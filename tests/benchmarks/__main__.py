@@ -65,6 +65,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
     "counts": ("Instructions", counts.counts),
     "loops": ("A time loop of your own", measures.loops),
     "scale": ("Scale", scale_with_picture),
+    "large": ("A large value alone", measures.large),
     "once": ("Paid once", measures.once),
     "compiled": ("torch.compile", measures.compiled),
     "kernels": ("Kernels and read-backs of a training step", device.kernels),

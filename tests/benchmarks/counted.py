@@ -51,9 +51,9 @@ CHAINS: dict[str, Callable[[], list[nn.Module]]] = {
 class Holder(nn.Module):
     """Holds a value that a chain can take."""
 
-    def __init__(self, maps: Iterable[nn.Module]):
+    def __init__(self, maps: Iterable[nn.Module], numbers: int = 100):
         super().__init__()
-        value = torch.linspace(0.01, 0.02, 100)
+        value = torch.linspace(0.01, 0.02, numbers)
         for each in maps:
             if isinstance(each, (Rate, Steps, Decay, Bitshift)):
                 value = each(value)

@@ -11,12 +11,14 @@ import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from neuroparam import ExpScaledLog, make_trainable
+from tests.benchmarks.counted import CHAINS, Holder
 from tests.benchmarks.networks import (
     LIBRARIES,
     Leak,
@@ -220,6 +222,29 @@ def scale_table(results: dict[str, list[tuple[int, Timings]]]) -> Table:
     )
 
 
+def large(options: Options) -> Table:
+    """A value of ten million numbers alone, forward and backward: over its maps one by one."""
+    rows = []
+    gradient = torch.ones(10_000_000, device=options.device)
+    for name in ("ExpScaledLog", "Softplus", "BoundedSigmoid", "ExpScaledLog, Decay"):
+        holder = make_trainable(Holder(CHAINS[name](), len(gradient)), {"tau": CHAINS[name]()})
+        value = holder.to(options.device).parametrizations.tau
+
+        def step(compute: Callable[[], Tensor], raw: nn.Parameter = value.original) -> None:
+            raw.grad = None
+            compute().backward(gradient)
+
+        def one_by_one(value: ParametrizationList = value) -> Tensor:
+            return reduce(lambda number, each: each(number), value, value.original)
+
+        made = {"maps": partial(step, one_by_one), "value": partial(step, value)}
+        timings = interleaved(made, options.rounds)
+        ratio = timings.ratio("value", "maps")
+        medians = (milliseconds(timings.median(arm)) for arm in made)
+        rows.append((name, *medians, str(ratio), verdict(ratio, 0.45)))
+    return Table(("maps", "one by one, ms", "the value, ms", "ratio", "goal"), rows)
+
+
 # ---------------------------------------------------------------------------------- one time
 
 
@@ -297,22 +322,18 @@ def compiled(options: Options) -> Table:
     for name in ("a leaky integrator", "snnTorch", "SpikingJelly"):
         raw = LIBRARIES[name].raw if name in LIBRARIES else "nn.Parameters"
         made = partial(_compiled_arms, name, options.device)
+        torch._dynamo.reset()
         rows.append(row(name, "50, 64", raw, made, 1.02, options))
     return Table(COLUMNS, rows)
 
 
 def _compiled_arms(name: str, device: str) -> dict[str, Step]:
     x = inputs(50, 64, device)
+    nets: dict[str, nn.Module] = {**leaks(x.shape[-1], 1)}
+    if name in LIBRARIES:
+        nets = {arm: LIBRARIES[name].layer(arm == "raw") for arm in nets}
     made = {}
-    for arm in ("raw", "attached"):
-        net: nn.Module
-        if name in LIBRARIES:
-            net = LIBRARIES[name].layer(arm == "raw")
-        else:
-            net = leaks(x.shape[-1], 1)[arm]
-        net = net.to(device)
-        net(x).sum().backward()  # Until a gradient has come, a value is watched.
-        torch._dynamo.reset()
+    for arm, net in nets.items():
+        net.to(device)(x).sum().backward()  # Until a gradient has come, a value is watched.
         made[arm] = training_step(net, partial(torch.compile(net), x))
-        made[arm]()
     return made
