@@ -1,9 +1,10 @@
 """Measures what training neuron parameters costs, and prints the tables.
 
-python -m tests.benchmarks                         # all, about 25 minutes
+python -m tests.benchmarks                         # all but what is for a GPU, about 40 minutes
 python -m tests.benchmarks steps loops             # some
-python -m tests.benchmarks --device cuda steps kernels
-python -m tests.benchmarks --write                 # all, into docs/cost.md and docs/images
+python -m tests.benchmarks --device cuda           # what is for a GPU, less than 8 minutes
+python -m tests.benchmarks kernels ratios          # the same code on a CPU
+python -m tests.benchmarks --write                 # into docs/cost.md and docs/images
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import argparse
 import datetime
 import logging
 import platform
+import textwrap
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
-from tests.benchmarks import measures
+from tests.benchmarks import counts, device, measures
 from tests.benchmarks.measures import GROWING, Options, slope
+from tests.benchmarks.networks import LIBRARIES, installed
 from tests.benchmarks.timing import Timings
 
 DOCS = Path(__file__).parents[2] / "docs"
 MARK = "<!-- written by `python -m tests.benchmarks --write`; what is above is not -->\n"
-LIBRARIES = ("norse", "snntorch", "spikingjelly", "sinabs", "rockpool")
 
 
 def scale_with_picture(options: Options) -> str:
@@ -34,6 +36,8 @@ def scale_with_picture(options: Options) -> str:
 
 
 def _picture(results: dict[str, list[tuple[int, Timings]]]) -> str:
+    from matplotlib.figure import Figure  # A machine with a GPU may have none.
+
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # each font it lacks
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots(1, len(GROWING), sharey=True)
@@ -55,16 +59,19 @@ def _picture(results: dict[str, list[tuple[int, Timings]]]) -> str:
     )
 
 
-# name on the command line -> (heading, what it is, measure)
+# name on the command line -> (heading, measure)
 SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
     "steps": ("Training steps", measures.training_steps),
-    "profile": ("Where the difference comes from", measures.profile),
+    "counts": ("Instructions", counts.counts),
     "loops": ("A time loop of your own", measures.loops),
     "scale": ("Scale", scale_with_picture),
+    "large": ("A large value alone", measures.large),
     "once": ("Paid once", measures.once),
     "compiled": ("torch.compile", measures.compiled),
-    "kernels": ("Kernels on a GPU", measures.kernels),
+    "kernels": ("Kernels and read-backs of a training step", device.kernels),
+    "ratios": ("Training steps on this device", device.ratios),
 }
+FOR_A_GPU = ("kernels", "ratios")
 
 
 def machine(options: Options) -> str:
@@ -74,12 +81,15 @@ def machine(options: Options) -> str:
     if cpuinfo.exists():
         names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         processor = names[0].partition(": ")[2] if names else processor
-    device = torch.cuda.get_device_name() if options.device == "cuda" else processor
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *LIBRARIES))
+    where = torch.cuda.get_device_name() if options.device == "cuda" else processor
+    packages = dict.fromkeys(each.package for each in installed().values())
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *packages))
+    missing = dict.fromkeys(e.package for e in LIBRARIES.values() if e.package not in packages)
+    left_out = f" Not installed, and left out: {', '.join(missing)}." if missing else ""
     return (
-        f"Measured on {datetime.date.today()} on {device}, {torch.get_num_threads()} thread, "
-        f"Python {platform.python_version()}; {versions}. Every ratio: median and quartiles of "
-        f"{options.rounds} rounds."
+        f"Measured on {datetime.date.today()} on {where}, {torch.get_num_threads()} thread, "
+        f"Python {platform.python_version()}; {versions}.{left_out} Every ratio of times: median "
+        f"and quartiles of {options.rounds} rounds, or of fewer where a step takes long."
     )
 
 
@@ -97,16 +107,18 @@ def main() -> None:
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     torch.set_num_threads(args.threads)
     options = Options(args.rounds, args.device)
-    chosen = args.sections or [s for s in SECTIONS if s != "kernels" or args.device == "cuda"]
+    chosen = args.sections or [s for s in SECTIONS if (s in FOR_A_GPU) == (args.device == "cuda")]
 
     print(machine(options))
     parts = [f"{machine(options)}\n"]
     for name in chosen:
         heading, measure = SECTIONS[name]
-        print(f"\n## {heading}\n", flush=True)
-        table = str(measure(options))
-        print(table, flush=True)
-        parts.append(f"## {heading}\n\n{table}\n")
+        print(f"\n### {heading}\n", flush=True)
+        start = time.monotonic()
+        tables = str(measure(options))
+        print(tables, f"\n{time.monotonic() - start:.0f} s", flush=True)
+        folded = textwrap.indent(tables, "    ")
+        parts.append(f'### {heading}\n\n??? note "The figures"\n\n{folded}\n')
     if args.write:
         page = DOCS / "cost.md"
         above = page.read_text().partition(MARK)[0]

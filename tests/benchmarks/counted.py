@@ -16,15 +16,14 @@ from neuroparam import BoundedSigmoid, Decay, ExpScaledLog, Rate, Softplus, Step
 from neuroparam.units import Above, Bitshift
 from tests.benchmarks.instructions import Arm, count_here
 from tests.benchmarks.networks import (
-    LIBRARIES,
     arms,
     inputs,
+    installed,
     leaks,
     outside,
     readers,
     training_step,
 )
-from tests.support.inside import attached
 
 STEPS, BATCH = 100, 4
 LAYERS = (1, 10, 100, 1000)
@@ -52,9 +51,9 @@ CHAINS: dict[str, Callable[[], list[nn.Module]]] = {
 class Holder(nn.Module):
     """Holds a value that a chain can take."""
 
-    def __init__(self, maps: Iterable[nn.Module]):
+    def __init__(self, maps: Iterable[nn.Module], numbers: int = 100):
         super().__init__()
-        value = torch.linspace(0.01, 0.02, 100)
+        value = torch.linspace(0.01, 0.02, numbers)
         for each in maps:
             if isinstance(each, (Rate, Steps, Decay, Bitshift)):
                 value = each(value)
@@ -76,11 +75,10 @@ def maps() -> Iterator[Arm]:
     yield Arm("the engine's start", engine, 20)
     for name, made in CHAINS.items():
         net = make_trainable(Holder(made()), {"tau": made()})
-        (value,) = attached(net)
 
-        def step(parameter: nn.Module = value.parameter) -> None:
-            parameter.raw.grad = None
-            parameter().backward(gradient)
+        def step(value: nn.Module = net.parametrizations.tau) -> None:
+            value.original.grad = None
+            value().backward(gradient)
 
         yield Arm(name, step, 20)
 
@@ -95,7 +93,7 @@ def reads() -> Iterator[Arm]:
 def libraries() -> Iterator[Arm]:
     """Training steps with neurons that are not trained, trained the library's own way, attached."""
     x = inputs(STEPS, BATCH, "cpu")
-    for name, library in LIBRARIES.items():
+    for name, library in installed().items():
         fixed = library.fixed()
         steps = {"fixed": training_step(fixed, partial(fixed, x)), **arms(library, x)}
         for arm, step in steps.items():
@@ -105,7 +103,7 @@ def libraries() -> Iterator[Arm]:
 def loops() -> Iterator[Arm]:
     """Training steps with a loop of one's own around a cell."""
     x = inputs(STEPS, BATCH, "cpu")
-    for name, library in LIBRARIES.items():
+    for name, library in installed().items():
         if library.by_steps is not None:
             for arm, step in outside(library, x).items():
                 yield Arm(f"{name} | {arm}", step, 2)
@@ -117,25 +115,25 @@ def layers() -> Iterator[Arm]:
     for size in LAYERS:
         for arm, net in leaks(100, size).items():
             step = training_step(net, partial(net, x))
-            yield Arm(f"{size} | {arm}", step, max(2, 10 // size), 5)
+            # From the 10th step to the 15th, in which no value is compared with a copy.
+            yield Arm(f"{size} | {arm}", step, max(1, 6 // size), 8)
 
 
 def optimizers() -> Iterator[Arm]:
     """Steps of optimizers: of a network without attached values beside some, and of theirs."""
-    stranger = _step_of(nn.Linear(10, 10))
-    yield Arm("stranger | 0", stranger, 20)
+    stranger = _step_of(nn.Linear(100, 100))
+    yield Arm("stranger | 0", stranger, 20, 20)
     for size in LAYERS:
         for arm, net in leaks(100, size).items():
             own = _step_of(net)
             if arm == "attached":
-                yield Arm(f"stranger | {size}", stranger, 20)
+                yield Arm(f"stranger | {size}", stranger, 20, 20)
             yield Arm(f"{arm} | {size}", own, max(2, 10 // size))
 
 
 def _step_of(net: nn.Module) -> Callable[[], object]:
-    """The step of an optimizer that finds its gradients there already."""
-    for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    """The step of an optimizer that has its gradients already."""
+    net(torch.rand(1, 1, 100)).sum().backward()
     return torch.optim.SGD(net.parameters(), lr=0.0).step
 
 

@@ -89,17 +89,19 @@ def count_here(arms: Iterable[Arm]) -> None:
             step()
         gc.collect()
         gc.disable()  # A collection would fall on any arm.
-        if not counted:
-            subprocess.run(
-                ["callgrind_control", "-i", "on", str(os.getpid())],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+        _instrument("on")
         step()  # Once more, counted by nobody: valgrind translates what it has not run yet.
         torch._C._valgrind_toggle()
         for _ in range(repeats):
             step()
         torch._C._valgrind_toggle_and_dump_stats()
+        _instrument("off")  # What builds the next arm runs faster.
         gc.enable()
         counted[name] = repeats
     Path(os.environ[_NAMES]).write_text(json.dumps(counted))
+
+
+def _instrument(state: str) -> None:
+    """Tells valgrind to look at every instruction from now on, or no longer."""
+    command = ["callgrind_control", "-i", state, str(os.getpid())]
+    subprocess.run(command, check=True, capture_output=True)

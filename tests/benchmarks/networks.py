@@ -1,21 +1,19 @@
-"""The same small network in each library, with neuron parameters trained in several ways."""
+"""The same small network in each library, with neuron parameters trained in several ways.
+
+A library is imported when a network of it is built: what is measured elsewhere does without it.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-import norse.torch as norse
-import sinabs.layers as sl
-import snntorch as snn
 import torch
-from rockpool.nn.modules import LIFTorch
-from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 from neuroparam import ExpScaledLog, cached, make_trainable
@@ -108,6 +106,8 @@ def norse_over_time(cell: nn.Module, x: Tensor) -> Tensor:
 
 
 def norse_cell(trained: bool) -> nn.Module:
+    import norse.torch as norse
+
     tau, threshold = torch.full((NEURONS,), 100.0), torch.full((NEURONS,), 0.5)
     if not trained:
         return norse.LIFRecurrentCell(
@@ -129,7 +129,9 @@ def snntorch_over_time(leaky: nn.Module, x: Tensor) -> Tensor:
 
 
 def snntorch_leaky(trained: bool) -> nn.Module:
-    return snn.Leaky(
+    import snntorch
+
+    return snntorch.Leaky(
         beta=torch.full((NEURONS,), 0.9),
         threshold=torch.ones(NEURONS),
         learn_beta=trained,
@@ -138,11 +140,15 @@ def snntorch_leaky(trained: bool) -> nn.Module:
 
 
 def spikingjelly_over_time(node: nn.Module, x: Tensor) -> Tensor:
+    from spikingjelly.activation_based import functional
+
     functional.reset_net(node)
     return node(x)
 
 
 def spikingjelly_node(trained: bool) -> nn.Module:
+    from spikingjelly.activation_based import neuron
+
     if trained:
         return neuron.ParametricLIFNode(init_tau=2.0, step_mode="m")
     return neuron.LIFNode(tau=2.0, step_mode="m")
@@ -155,6 +161,8 @@ def spikingjelly_step_node(trained: bool) -> nn.Module:
 
 
 def spikingjelly_steps(node: nn.Module, x: Tensor) -> Tensor:
+    from spikingjelly.activation_based import functional
+
     functional.reset_net(node)
     return torch.stack([node(part) for part in x])
 
@@ -165,8 +173,10 @@ def sinabs_over_time(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def sinabs_layer(trained: bool) -> nn.Module:
+    from sinabs.layers import LIF
+
     del trained  # tau_mem always is
-    return sl.LIF(tau_mem=torch.full((NEURONS,), 20.0))
+    return LIF(tau_mem=torch.full((NEURONS,), 20.0))
 
 
 def sinabs_by_steps(layer: nn.Module, x: Tensor) -> Tensor:
@@ -185,6 +195,8 @@ def rockpool_over_time(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def rockpool_module(trained: bool) -> nn.Module:
+    from rockpool.nn.modules import LIFTorch
+
     del trained  # all of them always are
     return LIFTorch(NEURONS, dt=1e-3)
 
@@ -194,6 +206,8 @@ class Library:
     """One library's neurons.
 
     Attributes:
+        package: what has to be installed.
+        goal: what a training step may take, over one that trains the library's own way.
         build: the module, with what the library itself can train a Parameter, or plain.
         over_time: runs it over x of shape (T, batch, N).
         names: what is attached.
@@ -201,6 +215,8 @@ class Library:
         by_steps: runs it too, with one call for each time step; None if it cannot.
     """
 
+    package: str
+    goal: float
     build: Callable[[bool], nn.Module]
     over_time: Callable[[nn.Module, Tensor], Tensor]
     names: tuple[str, ...]
@@ -216,7 +232,7 @@ class Library:
         """The same layer, in which the neurons are not trained."""
         layer = self._plain(trained=False)
         for parameter in nn.Module.parameters(layer.neurons):
-            if not isinstance(layer.neurons, norse.LIFRecurrentCell):  # These are its weights.
+            if self.package != "norse":  # These are the weights of its recurrent cell.
                 parameter.requires_grad_(False)
         return layer
 
@@ -227,6 +243,8 @@ class Library:
 
 LIBRARIES = {
     "Norse": Library(
+        "norse",
+        1.02,
         norse_cell,
         norse_over_time,
         ("p.tau_mem_inv", "p.v_th"),
@@ -234,6 +252,8 @@ LIBRARIES = {
         norse_over_time,
     ),
     "snnTorch": Library(
+        "snntorch",
+        1.01,
         snntorch_leaky,
         snntorch_over_time,
         ("beta", "threshold"),
@@ -241,9 +261,16 @@ LIBRARIES = {
         snntorch_over_time,
     ),
     "SpikingJelly": Library(
-        spikingjelly_node, spikingjelly_over_time, ("tau",), "ParametricLIFNode, multi-step"
+        "spikingjelly",
+        1.01,
+        spikingjelly_node,
+        spikingjelly_over_time,
+        ("tau",),
+        "ParametricLIFNode, multi-step",
     ),
     "SpikingJelly, single steps": Library(
+        "spikingjelly",
+        1.0,
         spikingjelly_step_node,
         spikingjelly_steps,
         ("tau",),
@@ -251,9 +278,17 @@ LIBRARIES = {
         spikingjelly_steps,
     ),
     "Sinabs": Library(
-        sinabs_layer, sinabs_over_time, ("tau_mem",), "its own tau_mem", sinabs_by_steps
+        "sinabs",
+        1.0,
+        sinabs_layer,
+        sinabs_over_time,
+        ("tau_mem",),
+        "its own tau_mem",
+        sinabs_by_steps,
     ),
     "Rockpool": Library(
+        "rockpool",
+        1.0,
         rockpool_module,
         rockpool_over_time,
         ("tau_mem", "tau_syn", "threshold"),
@@ -261,6 +296,11 @@ LIBRARIES = {
         rockpool_by_steps,
     ),
 }
+
+
+def installed() -> dict[str, Library]:
+    """The libraries that can be measured here."""
+    return {name: each for name, each in LIBRARIES.items() if find_spec(each.package) is not None}
 
 
 def arms(library: Library, x: Tensor) -> dict[str, Step]:
@@ -312,10 +352,10 @@ def inputs(steps: int, batch: int, device: str) -> Tensor:
 def example() -> ModuleType:
     """examples/mnist.py, which is no package."""
     path = Path(__file__).parents[2] / "examples" / "mnist.py"
-    spec = importlib.util.spec_from_file_location("mnist", path)
+    spec = spec_from_file_location("mnist", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -45,26 +45,35 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
+# Time of this process alone, which other processes do not lengthen. A GPU works outside of it.
+_now = time.perf_counter if torch.cuda.is_available() else time.process_time
+
+
 def timed(step: Step, repeats: int) -> float:
     synchronize()
-    start = time.perf_counter()
+    start = _now()
     for _ in range(repeats):
         step()
     synchronize()
-    return (time.perf_counter() - start) / repeats
+    return (_now() - start) / repeats
 
 
-def interleaved(arms: Mapping[str, Step], rounds: int, least: float = 0.1) -> Timings:
+def interleaved(
+    arms: Mapping[str, Step], rounds: int, least: float = 0.1, most: float = 120.0
+) -> Timings:
     """Times the arms in turns.
 
     Args:
         arms: name -> one step.
         rounds: how often each arm is timed; every round begins with another arm.
         least: seconds that one timing takes at least, by repeating the step.
+        most: seconds after which there are fewer rounds, but five, or as many as are wanted.
     """
-    for step in arms.values():  # warm up: lazy initialisation, the guard's first forward
+    for step in arms.values():  # warm up: lazy initialisation, the first watched forwards
         step(), step()
-    repeats = max(1, round(least / min(timed(step, 1) for step in arms.values())))
+    once = [timed(step, 1) for step in arms.values()]
+    repeats = max(1, round(least / min(once)))
+    rounds = min(rounds, max(5, int(most / (repeats * sum(once)))))
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     names = list(arms)
     gc.collect()

@@ -24,8 +24,7 @@ from neuroparam import (
     make_trainable,
 )
 from neuroparam.units import Above
-from tests.benchmarks.measures import Reader
-from tests.benchmarks.networks import LIBRARIES, inputs
+from tests.benchmarks.networks import LIBRARIES, Reader, inputs
 from tests.support.inside import attached, fused
 
 every_library = pytest.mark.parametrize("library", LIBRARIES)
