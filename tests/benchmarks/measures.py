@@ -67,7 +67,7 @@ def verdict(measured: Ratio | float, goal: float | None) -> str:
     ratio = measured if isinstance(measured, Ratio) else Ratio(measured, measured, measured)
     if ratio.median <= goal:
         return f"{goal:g}: met"
-    missed = f"missed by {ratio.median - goal:.2g}"
+    missed = f"missed by {float(f'{ratio.median - goal:.2g}'):g}"
     return f"{goal:g}: {'within the quartiles' if ratio.low <= goal else missed}"
 
 
