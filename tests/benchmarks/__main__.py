@@ -5,6 +5,7 @@ python -m tests.benchmarks steps loops             # some
 python -m tests.benchmarks --device cuda           # what is for a GPU, less than 8 minutes
 python -m tests.benchmarks kernels ratios          # the same code on a CPU
 python -m tests.benchmarks --write                 # into docs/cost.md and docs/images
+python -m tests.benchmarks --write steps           # a part of it
 """
 
 from __future__ import annotations
@@ -110,19 +111,25 @@ def main() -> None:
     chosen = args.sections or [s for s in SECTIONS if (s in FOR_A_GPU) == (args.device == "cuda")]
 
     print(machine(options))
-    parts = [f"{machine(options)}\n"]
     for name in chosen:
         heading, measure = SECTIONS[name]
         print(f"\n### {heading}\n", flush=True)
         start = time.monotonic()
         tables = str(measure(options))
         print(tables, f"\n{time.monotonic() - start:.0f} s", flush=True)
-        folded = textwrap.indent(tables, "    ")
-        parts.append(f'### {heading}\n\n??? note "The figures"\n\n{folded}\n')
-    if args.write:
-        page = DOCS / "cost.md"
-        above = page.read_text().partition(MARK)[0]
-        page.write_text(above + MARK + "\n" + "\n".join(parts))
+        if args.write:
+            write(heading, f"{machine(options)}\n\n{tables}")
+
+
+def write(heading: str, text: str) -> None:
+    """Puts a section into the page, in the place of what it was, in the order of the sections."""
+    page = DOCS / "cost.md"
+    above, _, below = page.read_text().partition(MARK)
+    found = dict(part.split("\n", 1) for part in f"\n{below}".split("\n### ")[1:])
+    found[heading] = f'??? note "The figures"\n\n{textwrap.indent(text, "    ")}'
+    present = [each for each, _ in SECTIONS.values() if each in found]
+    sections = "\n".join(f"### {each}\n\n{found[each].strip()}\n" for each in present)
+    page.write_text(f"{above}{MARK}\n{sections}")
 
 
 if __name__ == "__main__":

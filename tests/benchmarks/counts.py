@@ -46,7 +46,7 @@ def reads() -> Table:
         arm: (found[f"{arm}, 101 reads"] - found[f"{arm}, 1 reads"]) / 100
         for arm in ("raw", "attached")
     }
-    goal = each["raw"] / 1e3
+    goal = round(each["raw"] / 1e3, 1)
     return Table(
         ("of", "instructions", "goal"),
         [

@@ -105,6 +105,18 @@ def norse_over_time(cell: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
+def norse_from_zeros(cell: nn.Module, x: Tensor) -> Tensor:
+    """The same from a state that is given: the one that Norse makes breaks a compiled graph."""
+    import norse.torch as norse
+
+    zeros = torch.zeros_like(x[0])
+    state, outputs = norse.LIFState(z=zeros, v=zeros, i=zeros), []
+    for part in x:
+        spikes, state = cell(part, state)
+        outputs.append(spikes)
+    return torch.stack(outputs)
+
+
 def norse_cell(trained: bool) -> nn.Module:
     import norse.torch as norse
 
