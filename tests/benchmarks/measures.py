@@ -133,7 +133,7 @@ def loops(options: Options) -> Table:
     for name, library in installed().items():
         if library.by_steps is None:
             continue
-        timings = interleaved(outside(library, x), options.rounds)
+        timings = interleaved(outside(library, x), options.rounds, 0.3)
         ratio = timings.ratio("attached", "raw")
         rows.append(
             (
