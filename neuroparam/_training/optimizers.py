@@ -41,11 +41,15 @@ class _Plan(NamedTuple):
         parameters: the ids of the Parameters that it holds.
         stamp: that of `alive` when the plan was made.
         held: the values whose raw Parameter it holds.
+        together: raw Parameters of them that are looked at together, in groups.
+        alone: the other values.
     """
 
     parameters: list[int]
     stamp: object
     held: list[weakref.ref[NeuronParameter]]
+    together: list[list[Tensor]]
+    alone: list[weakref.ref[NeuronParameter]]
 
 
 # Optimizers compare by identity, so that they can be keys.
@@ -104,36 +108,34 @@ def _not_finite(parameters: Iterable[NeuronParameter]) -> dict[str, str]:
 def _suspects(parameters: Iterable[NeuronParameter]) -> list[NeuronParameter]:
     """The values whose raw tensors may hold inf or NaN.
 
-    A finite sum has finite summands, and takes a third of the time of looking at each. One sum
-    over many small tensors takes a tenth of the time of a sum for each.
+    A finite sum has finite summands, and takes a third of the time of looking at each.
     """
-    found: list[NeuronParameter] = []
-    small: list[tuple[NeuronParameter, Tensor]] = []
+    found = []
     for parameter in parameters:
         raw = parameter.raw
-        if hasattr(raw, "device_mesh") or raw.is_meta:
-            continue
-        if raw.numel() <= _SMALL and raw.is_cpu:
-            small.append((parameter, raw))
-        elif not _has_finite_sum(raw.detach()):
+        if not hasattr(raw, "device_mesh") and not raw.is_meta and not _has_finite_sum(raw):
             found.append(parameter)
-    for begin in range(0, len(small), _TOGETHER):
-        chunk = small[begin : begin + _TOGETHER]
-        if not _has_finite_sum(_together([raw for _, raw in chunk])):
-            found += [parameter for parameter, _ in chunk]
     return found
 
 
-def _together(tensors: list[Tensor]) -> Tensor:
-    """The numbers of some tensors in one."""
-    if len(tensors) == 1:
-        return tensors[0].detach()
-    with torch.no_grad():
-        return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
 def _has_finite_sum(numbers: Tensor) -> bool:
-    return math.isfinite(numbers.sum().item())
+    return math.isfinite(numbers.detach().sum().item())
+
+
+def _seem_finite(plan: _Plan) -> bool:
+    """Whether no raw tensor on the CPU can hold inf or NaN.
+
+    One sum over many small tensors takes a tenth of the time of a sum for each.
+    """
+    try:
+        with torch.no_grad():
+            for group in plan.together:
+                numbers = torch.cat(group) if group[1:] else group[0]
+                if numbers.is_cpu and not _has_finite_sum(numbers):
+                    return False
+    except RuntimeError:  # They have been moved to several devices since the plan was made.
+        return False
+    return not _suspects(p for p in living(plan.alone) if p.raw.is_cpu)
 
 
 def _before_step(optimizer: Optimizer, *_: object) -> None:
@@ -163,7 +165,11 @@ def _after_own_step(optimizer: Optimizer, *_: object) -> None:
     # Check after the step: in the forward, every time step would pay for it. Check raw values: a
     # GradScaler may skip a step with bad gradients. On an accelerator a look would wait for the
     # device in each step.
-    if lost := _not_finite(p for p in held if p.raw.device.type == "cpu"):
+    if plan is None or _seem_finite(plan):
+        lost = {}
+    else:
+        lost = _not_finite(p for p in held if p.raw.is_cpu)
+    if lost:
         raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
     if unproven := [parameter for parameter in held if not parameter.evidence.proven]:
         # All ask the same, of all Parameters.
@@ -190,9 +196,22 @@ def _plan_of(optimizer: Optimizer) -> _Plan:
     plan = _plans.get(optimizer)
     if plan is None or plan.stamp is not stamp or plan.parameters != parameters:
         own = set(parameters)
-        held = [weakref.ref(p) for p in alive.all() if id(p.raw) in own] if own else []
-        plan = _plans[optimizer] = _Plan(parameters, stamp, held)
+        held = [p for p in alive.all() if id(p.raw) in own] if own else []
+        small: list[Tensor] = [p.raw for p in held if _is_small(p.raw)]
+        plan = _plans[optimizer] = _Plan(
+            parameters,
+            stamp,
+            held=[weakref.ref(p) for p in held],
+            together=[small[i : i + _TOGETHER] for i in range(0, len(small), _TOGETHER)],
+            alone=[weakref.ref(p) for p in held if not _is_small(p.raw)],
+        )
     return plan
+
+
+def _is_small(raw: Tensor) -> bool:
+    """Whether a raw tensor is looked at together with others."""
+    plain = type(raw) is nn.Parameter and raw.is_cpu
+    return plain and raw.dim() == 1 and raw.numel() <= _SMALL
 
 
 def _count_left_out() -> None:
