@@ -35,6 +35,7 @@ current_level = torch._C._functorch.maybe_current_level
 is_compiling = torch.compiler.is_compiling
 # It takes a fifth of the time, and does not know `torch.export(..., strict=False)`.
 is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+_call = nn.Module.__call__
 _tracing_state = torch._C._get_tracing_state
 _modes_on_the_way = torch._C._len_torch_dispatch_stack
 _of_all_modules: Any = torch.nn.modules.module
@@ -83,7 +84,8 @@ def is_extended(module: nn.Module) -> bool:
     """Whether a call of a module runs more than the forward of its class."""
     own = module.__dict__
     return bool(
-        own["_forward_hooks"]
+        nn.Module.__call__ is not _call  # torch.fx traces.
+        or own["_forward_hooks"]
         or own["_forward_pre_hooks"]
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]

@@ -60,6 +60,8 @@ class Copied:
             everything: all values that are alive, with a stamp that changes with them.
         """
         if self._stamp is not everything.stamp:
+            if is_traced():
+                return  # Looking would become part of what is traced.
             self._unlike = _unlike(everything.all())
             self._stamp = everything.stamp
         if not self._unlike or value.evidence.proven or value not in self._unlike:
