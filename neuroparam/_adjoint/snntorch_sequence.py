@@ -102,7 +102,9 @@ def _run(leaky: Any, inputs: Tensor, mem: Tensor | None) -> tuple[Tensor, Tensor
         leaky.mem = last
     # Most spike functions give float32 whatever they are given.
     fired = leaky.spike_grad(last.detach() - constants[1].detach())
-    return spikes.to(fired.dtype) * leaky.graded_spikes_factor, membranes
+    graded = leaky.graded_spikes_factor
+    # The factor decides upon the dtype of a step without dimensions, and not of several.
+    return (spikes.to(fired.dtype) * graded).to(torch.result_type(fired, graded)), membranes
 
 
 # What `Leaky` calls in each step -> how a neuron that fired is reset

@@ -346,7 +346,8 @@ class NeuronParameter(parametrize.ParametrizationList):
             if is_compiling() or transform_level():
                 return super().forward()  # Neither knows hooks for saved tensors.
             self._follow()
-            _copied.look(self, alive)
+            if self.fingerprint is not None:  # It is None while the value is being made.
+                _copied.look(self, alive)
             # Activation checkpointing must save equally many tensors when it recomputes a
             # region. A value computed in one region and reused in the next breaks the count, so
             # the hooks hide what the evaluation saves.
