@@ -156,8 +156,7 @@ def _after_own_step(optimizer: Optimizer, *_: object) -> None:
     if lost := _not_finite(p for p in held if p.raw.device.type == "cpu"):
         raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
     if unproven := [parameter for parameter in held if not parameter.evidence.proven]:
-        # All ask the same, of all Parameters.
-        judge(unproven, functools.cache(functools.partial(_others_train, optimizer, unproven)))
+        judge(unproven, functools.partial(_others_train, optimizer, unproven))
 
 
 def _after_step(optimizer: Optimizer, *_: object) -> None:
