@@ -100,11 +100,12 @@ def _run(leaky: Any, inputs: Tensor, mem: Tensor | None) -> tuple[Tensor, Tensor
     )
     if leaky.init_hidden:
         leaky.mem = last
-    # Most spike functions give float32 whatever they are given.
+    # Most spike functions give float32 whatever they are given. In a step without dimensions the
+    # factor then decides upon the dtype, but not in a sequence of them.
     fired = leaky.spike_grad(last.detach() - constants[1].detach())
     graded = leaky.graded_spikes_factor
-    # The factor decides upon the dtype of a step without dimensions, and not of several.
-    return (spikes.to(fired.dtype) * graded).to(torch.result_type(fired, graded)), membranes
+    spikes = spikes.to(fired.dtype).to(torch.result_type(fired, graded))
+    return spikes * graded, membranes
 
 
 # What `Leaky` calls in each step -> how a neuron that fired is reset

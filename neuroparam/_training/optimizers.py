@@ -172,8 +172,7 @@ def _after_own_step(optimizer: Optimizer, *_: object) -> None:
     if lost:
         raise NonFiniteError(lost, f"after a step of {_with_rates(optimizer)}")
     if unproven := [parameter for parameter in held if not parameter.evidence.proven]:
-        # All ask the same, of all Parameters.
-        judge(unproven, functools.cache(functools.partial(_others_train, optimizer, unproven)))
+        judge(unproven, functools.partial(_others_train, optimizer, unproven))
 
 
 def _after_step(optimizer: Optimizer, *_: object) -> None:

@@ -59,15 +59,17 @@ class Copied:
             value: what is evaluated.
             everything: all values that are alive, with a stamp that changes with them.
         """
-        if self._stamp is not everything.stamp:
-            if is_traced():
-                return  # Looking would become part of what is traced.
-            self._unlike = _unlike(everything.all())
-            self._stamp = everything.stamp
-        if not self._unlike or value.evidence.proven or value not in self._unlike:
-            return  # What has been trained is no network that is filled by copies.
+        # What has been trained is no network that is filled by copies, and what is being made has
+        # none of its numbers from one.
+        if value.evidence.proven or value not in everything:
+            return
         if is_traced():
             return  # Looking would become part of what is traced.
+        if self._stamp is not everything.stamp:
+            self._unlike = _unlike(everything.all())
+            self._stamp = everything.stamp
+        if value not in self._unlike:
+            return
         raw = value.raw.detach()
         before, now = value.fingerprint, fingerprint(raw)
         value.__dict__["fingerprint"] = now

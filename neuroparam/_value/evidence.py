@@ -6,6 +6,7 @@ module may have no use for a value yet, or the loss none for its output.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -202,6 +203,7 @@ def judge(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
     Raises:
         NoGradientError: values in use got no gradient, time after time.
     """
+    others_train = functools.cache(others_train)  # It walks over all Parameters.
     severed: list[Judged] = []
     none_came: list[Judged] = []
     late: dict[_Symptom, list[Judged]] = {}

@@ -68,6 +68,9 @@ class _Alive:
         self._values[value] = None
         self.note_change()
 
+    def __contains__(self, value: object) -> bool:
+        return value in self._values
+
     def note_change(self) -> None:
         """Marks what was found out about the values earlier as too old."""
         self.stamp = object()
@@ -355,8 +358,7 @@ class NeuronParameter(parametrize.ParametrizationList):
             if is_compiling() or transform_level():
                 return super().forward()  # Neither knows hooks for saved tensors.
             self._follow()
-            if self.fingerprint is not None:  # It is None while the value is being made.
-                _copied.look(self, alive)
+            _copied.look(self, alive)
             value = fused(tuple(self._modules.values()), self.raw)
             if value is not None:
                 return value

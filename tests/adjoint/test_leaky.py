@@ -135,21 +135,24 @@ def test_lengths(steps: int) -> None:
     beta=st.floats(-0.5, 1.5),
     threshold=st.floats(0.01, 3.0),
 )
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-9)])
 @settings(deadline=None, max_examples=50)
-def test_any_shape_and_any_constants(shape, reset, beta, threshold) -> None:
-    # In double precision: the gradient of beta is a sum that may cancel.
-    leaky = snntorch.Leaky(beta, threshold, reset_mechanism=reset, learn_beta=True).double()
+def test_any_shape_and_any_constants(dtype, tolerance, shape, reset, beta, threshold) -> None:
+    leaky = snntorch.Leaky(beta, threshold, reset_mechanism=reset, learn_beta=True).to(dtype)
+    leaky.graded_spikes_factor.fill_(0.1)  # In double precision: no float32 has these digits.
     results = []
     for run in (loop, sequence):
         leaky.zero_grad()
-        x = torch.rand(shape[0] + 1, *shape[1:], dtype=torch.float64, requires_grad=True)
+        x = torch.rand(shape[0] + 1, *shape[1:], dtype=dtype, requires_grad=True)
         with torch.no_grad():
             x.copy_(torch.linspace(-1, 2, x.numel()).reshape(x.shape))
         spikes, membranes = run(leaky, x)
         (spikes.sum() + membranes.square().sum()).backward()
         results.append([spikes.detach(), membranes.detach(), x.grad, leaky.beta.grad])
+    if dtype == torch.float32:  # The gradient of beta is a sum, whose summands may cancel.
+        results = [result[:-1] for result in results]
     own, mine = results
-    assert_same(mine, own, 1e-9)
+    assert_same(mine, own, tolerance)
 
 
 def test_frozen_inputs_get_nothing() -> None:
