@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Iterator
+from types import FrameType, FunctionType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ __all__ = [
     "put_first",
     "sharded_like",
     "transform_level",
+    "uncompiled",
     "whole",
 ]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 # The names of the attributes that every module has. All others are the module's own.
 OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 
@@ -43,6 +45,24 @@ _global_hooks = (
     _of_all_modules._global_backward_hooks,
     _of_all_modules._global_backward_pre_hooks,
 )
+
+
+def uncompiled(function: _Function, *, with_calls: bool = True) -> _Function:
+    """Has torch.compile run a function as it is, unless it is called in what it compiles.
+
+    Hooks of a module that is compiled are called outside of its compiled code. torch.compile would
+    make compiled code of its own of each.
+
+    Args:
+        function: the function.
+        with_calls: whether what it calls is run as it is too.
+    """
+    dynamo: Any = torch._C._dynamo.eval_frame
+    if hasattr(dynamo, "set_code_exec_strategy"):  # torch 2.6 does not have it.
+        skip, default = dynamo._FrameAction.SKIP, dynamo._FrameAction.DEFAULT
+        strategy = dynamo._FrameExecStrategy(skip, skip if with_calls else default)
+        dynamo.set_code_exec_strategy(function.__code__, strategy)
+    return function
 
 
 def transform_level() -> int:

@@ -102,18 +102,21 @@ class BoundedSigmoid(LimitedMap):
         ratio = highest / lowest  # It keeps the digits of close bounds; of far ones it is infinite.
         return math.log(ratio) if ratio < math.inf else math.log(highest) - math.log(lowest)
 
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        if self.spacing == "log":
+            return ()  # It is a long formula, and written here only.
+        limits = self._limits[dtype]
+        return "sigmoid", *limits, self._extent(limits)
+
     def forward(self, raw: Tensor) -> Tensor:
         limits = self.limits(raw.dtype)
+        if self.spacing == "linear":
+            return super().forward(raw)
         lowest, highest = limits
-        # A logarithm of up to 200 leaves too few digits to single precision.
-        x = working(raw) if self.spacing == "linear" else raw.double()
+        x = raw.double()  # A logarithm of up to 200 leaves too few digits to single precision.
         extent = self._extent(limits)
-        # One call of sigmoid(-|raw|) could serve both sides, but its derivative is 0 at raw = 0,
-        # so that training would never leave the midpoint.
         up, down = extent * torch.sigmoid(x), extent * torch.sigmoid(-x)
         below = x < 0
-        if self.spacing == "linear":
-            return torch.where(below, lowest + up, highest - down).to(raw.dtype)
         # Near a bound the value is computed from that bound, which keeps the distance to it.
         # Between them it is computed from the middle, where the rounding of the exponent leaves
         # no gap between neighbouring values.

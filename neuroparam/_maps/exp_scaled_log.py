@@ -11,7 +11,8 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, finite_constant
-from neuroparam._maps.floats import EXPONENTS, log_ratio, working, working_dtype
+from neuroparam._maps.floats import EXPONENTS, log_ratio, working_dtype
+from neuroparam._maps.formulas import Formula
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
@@ -112,11 +113,8 @@ class ExpScaledLog(LimitedMap):
             min(self.reference * math.exp(high) * (1 + slack), torch.finfo(dtype).max),
         )
 
-    def forward(self, raw: Tensor) -> Tensor:
-        self.limits(raw.dtype)
-        assert self.reference is not None
-        exponent = (self.scale * working(raw)).clamp(*self._exponents[raw.dtype])
-        return (self.reference * torch.exp(exponent)).to(raw.dtype)
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        return "exp", self.scale, *self._exponents[dtype], self.reference
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         dtype = raw.dtype

@@ -10,20 +10,26 @@ import torch
 from torch import Tensor
 
 from neuroparam._ground.errors import CheckpointError, ParametrizationError
+from neuroparam._ground.hooks import Heard
 from neuroparam._maps.base import Limits, Parametrization
 from neuroparam._maps.floats import FLOATS, working
+from neuroparam._maps.formulas import Formula, value_of
 from neuroparam._maps.slopes import Pullback, forget_numbers
 
-__all__ = ["NO_ROOM", "LimitedMap"]
+__all__ = ["FORMULA", "NO_ROOM", "LimitedMap"]
 
 NO_ROOM = Limits(math.inf, -math.inf)
+# Where a map keeps its formula for compiled code.
+FORMULA = "_neuroparam_formula"
+# Set on a map whose calls somebody listens to, or takes the place of.
+_HEARD = "_neuroparam_heard"
 
 
 def _is_positive(number: object) -> bool:
     return isinstance(number, float) and 0.0 < number < math.inf
 
 
-class LimitedMap(Parametrization):
+class LimitedMap(Heard, Parametrization):
     """Base of this library's maps: they hold their domain to the last float of every dtype.
 
     A subclass names its constants, computes its limits for a dtype from them, and inverts
@@ -44,9 +50,17 @@ class LimitedMap(Parametrization):
         """The interval of values that the map reaches when raw has this dtype."""
         raise NotImplementedError
 
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        """The formula of the map for raw tensors of a dtype, as `value_of` takes it."""
+        raise NotImplementedError
+
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         """The raw tensor for values between the limits, in the working precision."""
         raise NotImplementedError
+
+    def forward(self, raw: Tensor) -> Tensor:
+        self.limits(raw.dtype)
+        return value_of(working(raw), self._formula_in(raw.dtype)).to(raw.dtype)
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         """What `forward` gives, and its slope in closed form, in few operations without a graph.
@@ -65,6 +79,37 @@ class LimitedMap(Parametrization):
             largest = torch.finfo(dtype).max
             fits = -largest <= lowest < highest <= largest
             self._limits[dtype] = Limits(lowest, highest) if fits else NO_ROOM
+        self._refine()
+        self._write_formula()
+
+    def _refine(self) -> None:
+        """Computes what depends on the limits."""
+
+    def _write_formula(self) -> None:
+        """Writes the formula down for compiled code, in single and in double precision.
+
+        A subclass may compute something else, and somebody may listen to the calls of the map:
+        then there is no formula, and compiled code calls the map.
+        """
+        self.__dict__.pop(FORMULA, None)
+        if "_formula_in" in vars(type(self)) and _HEARD not in self.__dict__:
+            single, double = (
+                self._formula_in(dtype) if self._limits[dtype] is not NO_ROOM else ()
+                for dtype in (torch.float32, torch.float64)
+            )
+            self.__dict__[FORMULA] = (), single, double
+
+    def is_heard(self) -> None:
+        """Called where somebody listens to the map: from here on, compiled code calls it."""
+        self.__dict__[_HEARD] = True
+        self.__dict__.pop(FORMULA, None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "forward":
+            self.is_heard()
+        elif name in self.constant_names:
+            self.__dict__.pop(FORMULA, None)
 
     def limits(self, dtype: torch.dtype) -> Limits:
         """The smallest and the largest value that the map returns for a raw tensor of `dtype`.
@@ -142,7 +187,7 @@ class LimitedMap(Parametrization):
     def set_extra_state(self, state: object) -> None:
         """Adopts the constants of a checkpoint where none are fitted yet, or checks them.
 
-        Constants that are fitted give raw tensors their meaning. They change only together with
+        Formula that are fitted give raw tensors their meaning. They change only together with
         one: the trainable value that the map belongs to calls `adopt_extra_state`.
 
         Raises:

@@ -15,9 +15,9 @@ from neuroparam._maps.floats import (
     just_above,
     log_least_gap,
     nearly_largest,
-    working,
     working_dtype,
 )
+from neuroparam._maps.formulas import Formula
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
@@ -93,8 +93,7 @@ class Softplus(LimitedMap):
         # Raw is nearly (value - lower) / scale, and must be a number of this dtype too.
         return Limits(lowest, min(highest, lowest + self.scale * highest))
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _refine(self) -> None:
         self._tops = {
             dtype: self._top_in(dtype, limits)
             for dtype, limits in self._limits.items()
@@ -109,16 +108,9 @@ class Softplus(LimitedMap):
         top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
         return min(top, largest)
 
-    def forward(self, raw: Tensor) -> Tensor:
-        lowest, _ = self.limits(raw.dtype)
-        assert self.scale is not None
-        r = working(raw).clamp(max=self._tops[raw.dtype])
-        curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
-        # The clamp has no gradient at _LINEAR itself.
-        y = torch.where(r >= _LINEAR, r + _SHIFT, curved)
-        # Starting at `lowest` instead of `lower` keeps the value inside without a clamp, which
-        # would stop the gradient.
-        return (lowest + self.scale * y).to(raw.dtype)
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        lowest, _ = self._limits[dtype]
+        return "softplus", lowest, self.scale, self._tops[dtype], _ODDS, _SHIFT, _LINEAR
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         dtype = raw.dtype

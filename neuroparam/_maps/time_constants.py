@@ -11,7 +11,8 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
-from neuroparam._maps.floats import EXPONENTS, just_above, nearly_largest, working, working_dtype
+from neuroparam._maps.floats import EXPONENTS, just_above, nearly_largest, working_dtype
+from neuroparam._maps.formulas import Formula
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
@@ -21,7 +22,7 @@ __all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "powers_of_two"]
 class TimeConstantMap(LimitedMap):
     """Base of the maps that take a time constant in seconds, behind a map that yields one.
 
-    A subclass gives the formula, with its slope too, and its inverse, the image of an interval,
+    A subclass gives the formula, also with its slope, and its inverse, the image of an interval,
     its limits, and the time constants between which the formula and its gradient are finite.
     """
 
@@ -29,12 +30,8 @@ class TimeConstantMap(LimitedMap):
         """The interval of values for time constants between two bounds, none below 0."""
         raise NotImplementedError
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        """The formula, for time constants at which it is finite."""
-        raise NotImplementedError
-
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
-        """The same with its slope in closed form; `tau` may be overwritten."""
+        """The formula with its slope in closed form; `tau` may be overwritten."""
         raise NotImplementedError
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
@@ -49,13 +46,9 @@ class TimeConstantMap(LimitedMap):
         self.domain: constraints.Constraint = OpenInterval(*self._image(0.0, math.inf))
         super()._prepare()
 
-    def forward(self, tau: Tensor) -> Tensor:
-        limits = self.limits(tau.dtype)
-        t = working(tau)
-        value = self._formula(t.clamp(*self._reach(limits, t.dtype)))
-        # A value that was rounded onto a bound moves off it. The gradient is that of the formula.
-        inside = value.clamp(*limits)
-        return (value + (inside - value).detach()).to(tau.dtype)
+    def _with_reach(self, formula: str, number: float, dtype: torch.dtype) -> Formula:
+        limits = self._limits[dtype]
+        return formula, number, *self._reach(limits, working_dtype(dtype)), *limits
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         limits = self.limits(raw.dtype)
@@ -95,8 +88,7 @@ class WithStep(UnitMap):
             raise ParametrizationError(f"{type(self).__name__}(dt=...) must be > 0, got {dt!r}.")
         self._prepare()
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _refine(self) -> None:
         for dtype in self._limits:
             least, most = powers_of_two(working_dtype(dtype))
             if not least <= self.dt <= most:
@@ -137,8 +129,8 @@ class Above(TimeConstantMap):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(just_above(self.lower, dtype), nearly_largest(dtype))
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return tau + self.lower
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        return self._with_reach("above", self.lower, dtype)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         lower = numbers_of(self, tau.dtype)[self.lower]

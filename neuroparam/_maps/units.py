@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neuroparam._maps.base import Limits
 from neuroparam._maps.floats import just_below
+from neuroparam._maps.formulas import Formula
 from neuroparam._maps.slopes import Pullback, numbers_of
 from neuroparam._maps.time_constants import UnitMap, WithStep, powers_of_two
 
@@ -44,8 +45,8 @@ class Rate(UnitMap):
         # The gradient is the square of the rate, and float16 holds squares up to 255 ** 2 only.
         return Limits(powers.lowest, min(powers.highest, math.isqrt(int(torch.finfo(dtype).max))))
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return 1 / tau
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        return self._with_reach("rate", 1.0, dtype)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         rate = tau.reciprocal_()
@@ -87,8 +88,8 @@ class Decay(WithStep):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(torch.finfo(dtype).tiny, just_below(1.0, dtype))
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return torch.exp(-self.dt / tau)
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        return self._with_reach("decay", self.dt, dtype)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         numbers = numbers_of(self, tau.dtype)
@@ -134,8 +135,8 @@ class Steps(WithStep):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return powers_of_two(dtype)
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return tau / self.dt
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        return self._with_reach("steps", self.dt, dtype)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         dt = numbers_of(self, tau.dtype)[self.dt]
@@ -183,8 +184,8 @@ class Bitshift(WithStep):
         eps = torch.finfo(dtype).eps
         return -1 / math.log(2 * eps), 1 / (2 * eps)
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return -torch.log2(-torch.expm1(-self.dt / tau))
+    def _formula_in(self, dtype: torch.dtype) -> Formula:
+        return self._with_reach("bitshift", self.dt, dtype)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         numbers = numbers_of(self, tau.dtype)

@@ -18,6 +18,7 @@ from neuroparam._ground.torch_state import (
     is_replaced,
     put_first,
     transform_level,
+    uncompiled,
 )
 from neuroparam._training.processes import share_constants, share_constants_again
 from neuroparam._value.once import active, close_interrupted, close_scope, is_open, open_scope
@@ -110,6 +111,7 @@ def stop_watching(module: nn.Module) -> None:
 # tensors among their local variables. So the hooks keep tensors out of local variables.
 
 
+@uncompiled
 def _enter(module: nn.Module, *_: Any) -> None:
     frame = None
     if not is_compiling():
@@ -125,6 +127,7 @@ def _enter(module: nn.Module, *_: Any) -> None:
     open_scope(module, frame)
 
 
+@uncompiled
 def _leave(module: nn.Module, *args_and_output: Any) -> None:
     if not is_compiling():
         state: _Watched = module.__dict__[_KEY]

@@ -19,7 +19,8 @@ from torch.nn.utils import parametrize
 from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
 from neuroparam._catalogue.registry import adapted_for
 from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
-from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling
+from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling, uncompiled
+from neuroparam._maps.formulas import value_of
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import active, evaluate
 from neuroparam._value.parameter import NeuronParameter, alive
@@ -45,6 +46,7 @@ def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
     return dict(found.items()) if isinstance(found, nn.ModuleDict) else {}
 
 
+@uncompiled
 def _values_of(neuron: nn.Module) -> list[NeuronParameter]:
     """The values of a neuron module and of its records."""
     found = [p for p in parametrizations_of(neuron).values() if isinstance(p, NeuronParameter)]
@@ -54,43 +56,80 @@ def _values_of(neuron: nn.Module) -> list[NeuronParameter]:
     return found
 
 
+def _get(module: nn.Module) -> Any:
+    """The value "<name>" of a module that has it attached."""
+    # This runs in every time step. What nearly always holds is asked here, in one function, so
+    # that a read takes no longer than one of an nn.Parameter.
+    known: Any
+    raw: Any
+    if not is_dynamo_compiling():
+        try:
+            known = module._modules["parametrizations"]._modules["<name>"]
+            entry = active.scopes[-1].of_forward[known]
+            raw = known._parameters["original"]
+        except LookupError:
+            pass
+        else:
+            if entry.only_version is raw and entry.version == raw._version:
+                return entry.value
+        return _read(module, "<name>")
+    # Compiled code compares, at each call, all that is looked at here. So it is as little as says
+    # which formula the value has, and the constants in it.
+    try:
+        known = module._modules["parametrizations"]._modules["<name>"]
+        traced = active.scopes[-1].traced
+        if traced is None:
+            return _read(module, "<name>")
+        if known in traced:
+            return traced[known]
+        raw = value = known._parameters["original"]
+        maps = known._modules
+        # The name is written out, because that of another module would be looked at too.
+        of_dtype = raw.dtype.itemsize // 4
+        value = value_of(value, maps["0"].__dict__["_neuroparam_formula"][of_dtype])
+        for key in "123456789":
+            if key not in maps:
+                traced[known] = value
+                return value
+            value = value_of(value, maps[key].__dict__["_neuroparam_formula"][of_dtype])
+        return _read(module, "<name>")
+    except LookupError:
+        return _read(module, "<name>")
+
+
+def _read(module: nn.Module, name: str) -> Any:
+    parametrizations = module._modules.get("parametrizations")
+    parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
+    if parameter is None:
+        if name in module.__dict__:
+            return module.__dict__[name]
+        # Python goes on to __getattr__, which finds parameters and buffers.
+        raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+    if isinstance(parameter, NeuronParameter):
+        try:
+            raw: Any = parameter._parameters["original"]
+        except KeyError:  # It is a replica.
+            raw = parameter.raw
+        return evaluate(parameter, raw)
+    return parameter()  # Another library has parametrized the same module.
+
+
+def _for_name(function: FunctionType, name: str) -> FunctionType:
+    """A function of its own for one name, which takes the place of "<name>" in it.
+
+    In a closure the name would be one more thing to look at, in each read and for compiled code.
+    """
+    code = function.__code__
+    constants = tuple(name if constant == "<name>" else constant for constant in code.co_consts)
+    return FunctionType(code.replace(co_consts=constants), function.__globals__, "get")
+
+
 def _value_property(name: str) -> property:
     """Reads and assigns the value `name` of a module that has it attached.
 
     One class serves many modules. On a module that has no such value, the property lets the
     plain attribute through.
     """
-
-    def get(module: nn.Module) -> Any:
-        # This runs in every time step. What nearly always holds is asked here, in one function, so
-        # that a read takes no longer than one of an nn.Parameter.
-        if not is_dynamo_compiling():
-            try:
-                known: Any = module._modules["parametrizations"]._modules[name]
-                entry = active.scopes[-1].of_forward[known]
-                raw: Any = known._parameters["original"]
-            except LookupError:
-                pass
-            else:
-                if entry.only_version is raw and entry.version == raw._version:
-                    return entry.value
-        return read(module)
-
-    def read(module: nn.Module) -> Any:
-        parametrizations = module._modules.get("parametrizations")
-        parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
-        if parameter is None:
-            if name in module.__dict__:
-                return module.__dict__[name]
-            # Python goes on to __getattr__, which finds parameters and buffers.
-            raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
-        if isinstance(parameter, NeuronParameter):
-            try:
-                raw: Any = parameter._parameters["original"]
-            except KeyError:  # It is a replica.
-                raw = parameter.raw
-            return evaluate(parameter, raw)
-        return parameter()  # Another library has parametrized the same module.
 
     def set_(module: nn.Module, value: Any) -> None:
         parameter: Any = parametrizations_of(module).get(name)
@@ -110,7 +149,7 @@ def _value_property(name: str) -> property:
             "a trainable value is not deleted; make_fixed gives the plain one back",
         ).at(path)
 
-    return property(get, set_, delete)
+    return property(_for_name(_get, name), set_, delete)
 
 
 # The code that reads the fields for `dataclasses.asdict` and `dataclasses.astuple`.

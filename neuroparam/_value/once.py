@@ -25,6 +25,7 @@ from neuroparam._ground.torch_state import (
     is_compiling,
     is_traced,
     transform_level,
+    uncompiled,
 )
 from neuroparam._value.entry import Backward, Entry, Kept, LastStep, keep
 from neuroparam._value.evidence import Evidence
@@ -92,7 +93,8 @@ class Scope:
         self.level = transform_level()
         self.values: dict[Evaluated, Entry] = {}
         self.exporting = _exporting()
-        self.traced: dict[Evaluated, Tensor] = {}
+        # What compiled code has computed. In a `cached()` block it computes each value anew.
+        self.traced: dict[Evaluated, Tensor] | None = None if root is None else {}
         self.exported: dict[Evaluated, Tensor] = {}
         self.frame: FrameType | None = None
         self.lasting = root is None
@@ -113,7 +115,7 @@ class Scope:
         if is_compiling():
             # Compiled code cannot ask whether a value is still good. Within one forward it need
             # not, because nothing changes a parameter there; a `cached()` block is longer.
-            if self.root is None:
+            if self.traced is None:
                 return parameter()
             # While Dynamo builds guards, it runs our properties for real. Such a read must not
             # write to `traced`, because a guard watches that dictionary.
@@ -270,6 +272,7 @@ def forget(parameter: Evaluated) -> None:
     active.kept.pop(parameter, None)
 
 
+@uncompiled
 def enter(neuron: nn.Module) -> bool:
     """Opens the scope of a forward of one neuron module, unless one is open that will do."""
     scopes = active.scopes
@@ -311,6 +314,7 @@ def close_interrupted() -> None:
         scopes.pop()
 
 
+@uncompiled
 def close_scope(root: nn.Module) -> None:
     """Closes the innermost scope of `root` and whatever was left open inside it."""
     scopes = active.scopes

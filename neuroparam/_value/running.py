@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._ground.torch_state import is_compiling, is_replaced
+from neuroparam._ground.torch_state import is_compiling, is_replaced, uncompiled
 from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
-from neuroparam._value.once import active, close_scope, enter
+from neuroparam._value.once import Scope, active, close_scope, enter
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
 
@@ -38,12 +38,22 @@ def running(
         values_of: gives the values of a module, or of its records.
     """
 
+    def in_one_scope(self: nn.Module, *args: Any, **keywords: Any) -> Any:
+        """The forward in code that torch compiles, entered outside of every scope."""
+        active.scopes.append(Scope(self))
+        try:
+            return plain.forward(self, *args, **keywords)
+        finally:
+            active.scopes.pop()
+
     # Attributes of the function are marks for others, such as for torch.compile to go around it.
     @functools.wraps(plain.forward, updated=())
     def forward(self: nn.Module, *args: Any, **keywords: Any) -> Any:
         # This runs in each time step, and what nearly always holds is asked first.
         if is_compiling() or (active.scopes and PROVEN in self.__dict__):
-            return plain.forward(self, *args, **keywords)
+            if active.scopes:
+                return plain.forward(self, *args, **keywords)
+            return in_one_scope(self, *args, **keywords)
         opened = enter(self)
         try:
             if PROVEN in self.__dict__ or not torch.is_grad_enabled() or is_replaced():
@@ -62,7 +72,8 @@ def running(
             if opened:
                 close_scope(self)
 
-    return forward
+    # torch.compile makes code of the forward of the class, and this runs around it.
+    return uncompiled(forward, with_calls=False)
 
 
 def _parameters_around(neuron: nn.Module) -> Iterator[nn.Parameter]:
@@ -84,6 +95,7 @@ class _Wanted:
             evidence.wanted = True
 
 
+@uncompiled
 def watch_output(output: Any, values: Iterable[NeuronParameter]) -> None:
     """Notes whether a module gives an output with a graph, and whether a gradient comes to it.
 
@@ -91,7 +103,10 @@ def watch_output(output: Any, values: Iterable[NeuronParameter]) -> None:
         output: what the forward of the module has given, with gradients enabled.
         values: those of the module. What is proven or frozen needs no watching.
     """
+    # Compiled code calls no hook of a value. What a backward pass brings, its raw tensor is told.
+    compiled = active.scopes[-1].traced or () if active.scopes else ()
     values = [v for v in values if not v.evidence.proven and v.raw.requires_grad]
+    values = [v for v in values if v not in compiled]
     if not values:
         return
     evidences = [value.evidence for value in values]

@@ -13,6 +13,7 @@ from torch._dynamo.testing import CompileCounter
 
 from neuroparam import cached, make_trainable, neuron_parameters, values
 from tests.support.cases import Case, spikes
+from tests.support.graphs import is_of_a_map
 from tests.support.modules import FromRecord, Pair
 from tests.support.subjects import ROCKPOOL, SIX, THREE, Network, network, paths
 
@@ -47,13 +48,8 @@ class Graphs:
 
     def nodes_of_maps(self) -> int:
         """How many operations come from parametrizations."""
-        stacks = [
-            str(node.meta.get("nn_module_stack"))
-            for graph in self.graphs
-            for node in graph.graph.nodes
-            if node.op in ("call_function", "call_method")
-        ]
-        return sum("parametrizations" in stack for stack in stacks)
+        nodes = [node for graph in self.graphs for node in graph.graph.nodes]
+        return sum(is_of_a_map(n) for n in nodes if n.op in ("call_function", "call_method"))
 
 
 def gradients(net: nn.Module, output: Tensor) -> list[Tensor]:
