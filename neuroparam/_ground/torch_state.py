@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType, FunctionType
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -47,20 +47,16 @@ _global_hooks = (
 )
 
 
-def uncompiled(function: _Function, *, with_calls: bool = True) -> _Function:
-    """Has torch.compile run a function as it is, unless it is called in what it compiles.
+def uncompiled(function: _Function) -> _Function:
+    """Has torch.compile run a function and its calls as they are, except in what it compiles.
 
     Hooks of a module that is compiled are called outside of its compiled code. torch.compile would
     make compiled code of its own of each.
-
-    Args:
-        function: the function.
-        with_calls: whether what it calls is run as it is too.
     """
     dynamo: Any = torch._C._dynamo.eval_frame
     if hasattr(dynamo, "set_code_exec_strategy"):  # torch 2.6 does not have it.
-        skip, default = dynamo._FrameAction.SKIP, dynamo._FrameAction.DEFAULT
-        strategy = dynamo._FrameExecStrategy(skip, skip if with_calls else default)
+        skip = dynamo._FrameAction.SKIP
+        strategy = dynamo._FrameExecStrategy(skip, skip)
         dynamo.set_code_exec_strategy(function.__code__, strategy)
     return function
 

@@ -12,7 +12,8 @@ from torch.distributions import constraints
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
-from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio, working
+from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio
+from neuroparam._maps.formulas import Formula
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, numbers_of, through_sigmoid
 

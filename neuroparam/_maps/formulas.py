@@ -24,11 +24,12 @@ def value_of(raw: Tensor, formula: Formula) -> Tensor:
         raw: what the map takes, in single or double precision.
         formula: its formula for this dtype.
     """
+    value: Tensor
     name = formula[0]
     if name == "exp":
         scale, low, high, reference = formula[1:]
-        return reference * (scale * raw).clamp(low, high).exp()
-    if name == "softplus":
+        value = reference * (scale * raw).clamp(low, high).exp()
+    elif name == "softplus":
         lowest, scale, top, odds, shift, linear = formula[1:]
         r = raw.clamp(max=top)
         curved = (odds * r.clamp(max=linear).exp()).log1p()
@@ -36,26 +37,28 @@ def value_of(raw: Tensor, formula: Formula) -> Tensor:
         y = (r + shift).where(r >= linear, curved)
         # Starting at `lowest` instead of `lower` keeps the value inside without a clamp, which
         # would stop the gradient.
-        return lowest + scale * y
-    if name == "sigmoid":
+        value = lowest + scale * y
+    elif name == "sigmoid":
         # One call of sigmoid(-|raw|) could serve both sides, but its derivative is 0 at raw = 0,
         # so that training would never leave the midpoint.
         lowest, highest, extent = formula[1:]
         up, down = extent * raw.sigmoid(), extent * (-raw).sigmoid()
-        return (lowest + up).where(raw < 0, highest - down)
-    dt, low, high, lowest, highest = formula[1:]
-    tau = raw.clamp(low, high)
-    if name == "rate":
-        value = 1 / tau
-    elif name == "decay":
-        value = (-dt / tau).exp()
-    elif name == "steps":
-        value = tau / dt
-    elif name == "bitshift":
-        value = -(-(-dt / tau).expm1()).log2()
+        value = (lowest + up).where(raw < 0, highest - down)
     else:
-        assert name == "above"
-        value = tau + dt
-    # A value that was rounded onto a bound moves off it. The gradient is that of the formula.
-    inside = value.clamp(lowest, highest)
-    return value + (inside - value).detach()
+        number, low, high, lowest, highest = formula[1:]
+        tau = raw.clamp(low, high)
+        if name == "rate":
+            value = 1 / tau
+        elif name == "decay":
+            value = (-number / tau).exp()
+        elif name == "steps":
+            value = tau / number
+        elif name == "bitshift":
+            value = -(-(-number / tau).expm1()).log2()
+        else:
+            assert name == "above"
+            value = tau + number
+        # A value that was rounded onto a bound moves off it. The gradient is that of the formula.
+        inside = value.clamp(lowest, highest)
+        value = value + (inside - value).detach()
+    return value

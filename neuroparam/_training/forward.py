@@ -107,8 +107,9 @@ def stop_watching(module: nn.Module) -> None:
             watch_forward(part)  # It no longer reads what has been fixed.
 
 
-# torch.compile(module) compiles each hook as a frame of its own, and passes over frames without
-# tensors among their local variables. So the hooks keep tensors out of local variables.
+# torch.compile(module) would compile each hook as a frame of its own. Before `uncompiled` can keep
+# it from that, in torch 2.6, it passes over frames without tensors among their local variables. So
+# the hooks keep tensors out of local variables.
 
 
 @uncompiled

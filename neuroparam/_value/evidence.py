@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from neuroparam._ground.errors import NoGradientError, NoGradientWarning
 from neuroparam._ground.messages import listing, warn
-from neuroparam._ground.torch_state import uncompiled
 from neuroparam._value.network import Located, paths_in_networks
 
 __all__ = ["Evidence", "accumulated", "judge", "judge_without_optimizer"]
@@ -229,7 +228,6 @@ def judge(values: Iterable[Judged], others_train: Callable[[], bool]) -> None:
     _raise(severed, f"In {_SEVERED.steps} steps {_SEVERED.words}")
 
 
-@uncompiled
 def judge_without_optimizer(
     values: Iterable[Judged],
     parameters: Callable[[], Iterable[nn.Parameter]],

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
 from neuroparam._catalogue.registry import adapted_for
 from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
-from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling, uncompiled
+from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling
 from neuroparam._maps.formulas import value_of
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import active, evaluate
@@ -46,7 +46,6 @@ def parametrizations_of(module: nn.Module) -> dict[str, nn.Module]:
     return dict(found.items()) if isinstance(found, nn.ModuleDict) else {}
 
 
-@uncompiled
 def _values_of(neuron: nn.Module) -> list[NeuronParameter]:
     """The values of a neuron module and of its records."""
     found = [p for p in parametrizations_of(neuron).values() if isinstance(p, NeuronParameter)]
@@ -56,17 +55,15 @@ def _values_of(neuron: nn.Module) -> list[NeuronParameter]:
     return found
 
 
-def _get(module: nn.Module) -> Any:
+def _get(module: Any) -> Any:
     """The value "<name>" of a module that has it attached."""
     # This runs in every time step. What nearly always holds is asked here, in one function, so
     # that a read takes no longer than one of an nn.Parameter.
-    known: Any
-    raw: Any
     if not is_dynamo_compiling():
         try:
-            known = module._modules["parametrizations"]._modules["<name>"]
+            known: Any = module._modules["parametrizations"]._modules["<name>"]
             entry = active.scopes[-1].of_forward[known]
-            raw = known._parameters["original"]
+            raw: Any = known._parameters["original"]
         except LookupError:
             pass
         else:
@@ -76,20 +73,20 @@ def _get(module: nn.Module) -> Any:
     # Compiled code compares, at each call, all that is looked at here. So it is as little as says
     # which formula the value has, and the constants in it.
     try:
-        known = module._modules["parametrizations"]._modules["<name>"]
+        parameter = module._modules["parametrizations"]._modules["<name>"]
         traced = active.scopes[-1].traced
         if traced is None:
             return _read(module, "<name>")
-        if known in traced:
-            return traced[known]
-        raw = value = known._parameters["original"]
-        maps = known._modules
+        if parameter in traced:
+            return traced[parameter]
+        value = parameter._parameters["original"]
+        maps = parameter._modules
+        of_dtype = value.dtype.itemsize // 4
         # The name is written out, because that of another module would be looked at too.
-        of_dtype = raw.dtype.itemsize // 4
         value = value_of(value, maps["0"].__dict__["_neuroparam_formula"][of_dtype])
         for key in "123456789":
             if key not in maps:
-                traced[known] = value
+                traced[parameter] = value
                 return value
             value = value_of(value, maps[key].__dict__["_neuroparam_formula"][of_dtype])
         return _read(module, "<name>")
@@ -114,7 +111,7 @@ def _read(module: nn.Module, name: str) -> Any:
     return parameter()  # Another library has parametrized the same module.
 
 
-def _for_name(function: FunctionType, name: str) -> FunctionType:
+def _for_name(function: Any, name: str) -> FunctionType:
     """A function of its own for one name, which takes the place of "<name>" in it.
 
     In a closure the name would be one more thing to look at, in each read and for compiled code.

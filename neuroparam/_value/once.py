@@ -25,7 +25,6 @@ from neuroparam._ground.torch_state import (
     is_compiling,
     is_traced,
     transform_level,
-    uncompiled,
 )
 from neuroparam._value.entry import Backward, Entry, Kept, LastStep, keep
 from neuroparam._value.evidence import Evidence
@@ -272,7 +271,6 @@ def forget(parameter: Evaluated) -> None:
     active.kept.pop(parameter, None)
 
 
-@uncompiled
 def enter(neuron: nn.Module) -> bool:
     """Opens the scope of a forward of one neuron module, unless one is open that will do."""
     scopes = active.scopes
@@ -314,7 +312,6 @@ def close_interrupted() -> None:
         scopes.pop()
 
 
-@uncompiled
 def close_scope(root: nn.Module) -> None:
     """Closes the innermost scope of `root` and whatever was left open inside it."""
     scopes = active.scopes

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._ground.torch_state import is_compiling, is_replaced, uncompiled
+from neuroparam._ground.torch_state import is_compiling, is_replaced
 from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
 from neuroparam._value.once import Scope, active, close_scope, enter
@@ -72,8 +72,7 @@ def running(
             if opened:
                 close_scope(self)
 
-    # torch.compile makes code of the forward of the class, and this runs around it.
-    return uncompiled(forward, with_calls=False)
+    return forward
 
 
 def _parameters_around(neuron: nn.Module) -> Iterator[nn.Parameter]:
@@ -95,7 +94,6 @@ class _Wanted:
             evidence.wanted = True
 
 
-@uncompiled
 def watch_output(output: Any, values: Iterable[NeuronParameter]) -> None:
     """Notes whether a module gives an output with a graph, and whether a gradient comes to it.
 
