@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ __all__ = [
     "put_first",
     "sharded_like",
     "transform_level",
+    "uncompiled",
     "whole",
 ]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 # The names of the attributes that every module has. All others are the module's own.
 OF_EVERY_MODULE = frozenset(nn.Module().__dict__)
 
@@ -44,6 +46,20 @@ _before_all = _of_all_modules._global_forward_pre_hooks
 _after_all = _of_all_modules._global_forward_hooks
 _before_all_backwards = _of_all_modules._global_backward_pre_hooks
 _after_all_backwards = _of_all_modules._global_backward_hooks
+
+
+def uncompiled(function: _Function) -> _Function:
+    """Has torch.compile run a function and its calls as they are, except in what it compiles.
+
+    Hooks of a module that is compiled are called outside of its compiled code. torch.compile would
+    make compiled code of its own of each.
+    """
+    dynamo: Any = torch._C._dynamo.eval_frame
+    if hasattr(dynamo, "set_code_exec_strategy"):  # torch 2.6 does not have it.
+        skip = dynamo._FrameAction.SKIP
+        strategy = dynamo._FrameExecStrategy(skip, skip)
+        dynamo.set_code_exec_strategy(function.__code__, strategy)
+    return function
 
 
 def transform_level() -> int:

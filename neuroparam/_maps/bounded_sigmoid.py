@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
-from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio, working
+from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, numbers_of, through_sigmoid
 
@@ -102,18 +102,29 @@ class BoundedSigmoid(LimitedMap):
         ratio = highest / lowest  # It keeps the digits of close bounds; of far ones it is infinite.
         return math.log(ratio) if ratio < math.inf else math.log(highest) - math.log(lowest)
 
-    def forward(self, raw: Tensor) -> Tensor:
-        limits = self.limits(raw.dtype)
-        lowest, highest = limits
-        # A logarithm of up to 200 leaves too few digits to single precision.
-        x = working(raw) if self.spacing == "linear" else raw.double()
-        extent = self._extent(limits)
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        if self.spacing == "log":
+            return ()  # Its `forward` is another.
+        limits = self._limits[dtype]
+        return *limits, self._extent(limits)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        lowest, highest, extent = numbers
         # One call of sigmoid(-|raw|) could serve both sides, but its derivative is 0 at raw = 0,
         # so that training would never leave the midpoint.
+        up, down = extent * raw.sigmoid(), extent * (-raw).sigmoid()
+        return (lowest + up).where(raw < 0, highest - down)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        if self.spacing == "linear":
+            return super().forward(raw)
+        limits = self.limits(raw.dtype)
+        lowest, highest = limits
+        x = raw.double()  # A logarithm of up to 200 leaves too few digits to single precision.
+        extent = self._extent(limits)
         up, down = extent * torch.sigmoid(x), extent * torch.sigmoid(-x)
         below = x < 0
-        if self.spacing == "linear":
-            return torch.where(below, lowest + up, highest - down).to(raw.dtype)
         # Near a bound the value is computed from that bound, which keeps the distance to it.
         # Between them it is computed from the middle, where the rounding of the exponent leaves
         # no gap between neighbouring values.

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, finite_constant
-from neuroparam._maps.floats import EXPONENTS, log_ratio, working, working_dtype
+from neuroparam._maps.floats import EXPONENTS, log_ratio, working_dtype
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
@@ -112,11 +112,14 @@ class ExpScaledLog(LimitedMap):
             min(self.reference * math.exp(high) * (1 + slack), torch.finfo(dtype).max),
         )
 
-    def forward(self, raw: Tensor) -> Tensor:
-        self.limits(raw.dtype)
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
         assert self.reference is not None
-        exponent = (self.scale * working(raw)).clamp(*self._exponents[raw.dtype])
-        return (self.reference * torch.exp(exponent)).to(raw.dtype)
+        return self.scale, *self._exponents[dtype], self.reference
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        scale, low, high, reference = numbers
+        return reference * (scale * raw).clamp(low, high).exp()
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         dtype = raw.dtype

@@ -10,24 +10,30 @@ import torch
 from torch import Tensor
 
 from neuroparam._ground.errors import CheckpointError, ParametrizationError
+from neuroparam._ground.hooks import NotesHooks
 from neuroparam._maps.base import SHOWN, Limits, Parametrization
 from neuroparam._maps.floats import FLOATS, working
 from neuroparam._maps.slopes import Pullback, forget_numbers
 
-__all__ = ["NO_ROOM", "LimitedMap"]
+__all__ = ["NO_ROOM", "NUMBERS", "LimitedMap"]
 
 NO_ROOM = Limits(math.inf, -math.inf)
+# Where a map keeps the numbers in its formula, for compiled code: those for raw tensors of two, of
+# four and of eight bytes. Half precision has none.
+NUMBERS = "_neuroparam_numbers"
+# Set on a map whose calls somebody listens to, or takes the place of.
+_HOOKED = "_neuroparam_hooked"
 
 
 def _is_positive(number: object) -> bool:
     return isinstance(number, float) and 0.0 < number < math.inf
 
 
-class LimitedMap(Parametrization):
+class LimitedMap(NotesHooks, Parametrization):
     """Base of this library's maps: they hold their domain to the last float of every dtype.
 
-    A subclass names its constants, computes its limits for a dtype from them, and inverts
-    values between these limits. A constant that the user leaves out (None) is fitted to the
+    A subclass names its constants, computes its limits for a dtype from them, gives its formula,
+    and inverts values between these limits. A constant that the user leaves out (None) is fitted to the
     first value that `right_inverse` sees. It travels with the state dict and is adopted from a
     checkpoint; constants that the user gave must agree with the checkpoint's.
     """
@@ -44,9 +50,27 @@ class LimitedMap(Parametrization):
         """The interval of values that the map reaches when raw has this dtype."""
         raise NotImplementedError
 
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        """The numbers that the formula takes for raw tensors of a dtype."""
+        raise NotImplementedError
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        """The value, computed in the precision of `raw`, single or double.
+
+        torch.compile looks again, at each call of compiled code, at all that is read here. So a
+        formula takes what it needs as plain numbers, and calls methods of tensors, which need no
+        look, and no functions of `torch`.
+        """
+        raise NotImplementedError
+
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         """The raw tensor for values between the limits, in the working precision."""
         raise NotImplementedError
+
+    def forward(self, raw: Tensor) -> Tensor:
+        self.limits(raw.dtype)
+        return self.formula(working(raw), *self._numbers_in(raw.dtype)).to(raw.dtype)
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         """What `forward` gives, and its slope in closed form, in few operations without a graph.
@@ -65,6 +89,37 @@ class LimitedMap(Parametrization):
             largest = torch.finfo(dtype).max
             fits = -largest <= lowest < highest <= largest
             self._limits[dtype] = Limits(lowest, highest) if fits else NO_ROOM
+        self._refine()
+        self._note_numbers()
+
+    def _refine(self) -> None:
+        """Computes what depends on the limits."""
+
+    def _note_numbers(self) -> None:
+        """Keeps the numbers of the formula for compiled code.
+
+        A subclass may compute something else, and somebody may listen to the calls of the map:
+        then none are kept, and compiled code calls the map.
+        """
+        self.__dict__.pop(NUMBERS, None)
+        if "formula" in vars(type(self)) and _HOOKED not in self.__dict__:
+            single, double = (
+                self._numbers_in(dtype) if self._limits[dtype] is not NO_ROOM else ()
+                for dtype in (torch.float32, torch.float64)
+            )
+            self.__dict__[NUMBERS] = (), single, double
+
+    def note_hook(self) -> None:
+        """Called where somebody listens to the map: from here on, compiled code calls it."""
+        self.__dict__[_HOOKED] = True
+        self.__dict__.pop(NUMBERS, None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "forward":
+            self.note_hook()
+        elif name in self.constant_names:
+            self.__dict__.pop(NUMBERS, None)
 
     def limits(self, dtype: torch.dtype) -> Limits:
         """The smallest and the largest value that the map returns for a raw tensor of `dtype`.

@@ -11,13 +11,7 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, finite_constant
-from neuroparam._maps.floats import (
-    just_above,
-    log_least_gap,
-    nearly_largest,
-    working,
-    working_dtype,
-)
+from neuroparam._maps.floats import just_above, log_least_gap, nearly_largest, working_dtype
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
@@ -93,8 +87,7 @@ class Softplus(LimitedMap):
         # Raw is nearly (value - lower) / scale, and must be a number of this dtype too.
         return Limits(lowest, min(highest, lowest + self.scale * highest))
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _refine(self) -> None:
         self._tops = {
             dtype: self._top_in(dtype, limits)
             for dtype, limits in self._limits.items()
@@ -109,16 +102,21 @@ class Softplus(LimitedMap):
         top = top - _SHIFT if top > _LINEAR else math.log(math.expm1(top) / _ODDS)
         return min(top, largest)
 
-    def forward(self, raw: Tensor) -> Tensor:
-        lowest, _ = self.limits(raw.dtype)
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        lowest, _ = self._limits[dtype]
         assert self.scale is not None
-        r = working(raw).clamp(max=self._tops[raw.dtype])
-        curved = torch.log1p(_ODDS * torch.exp(r.clamp(max=_LINEAR)))
-        # The clamp has no gradient at _LINEAR itself.
-        y = torch.where(r >= _LINEAR, r + _SHIFT, curved)
+        return lowest, self.scale, self._tops[dtype], _ODDS, _SHIFT, _LINEAR
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        lowest, scale, top, odds, shift, linear = numbers
+        r = raw.clamp(max=top)
+        curved = (odds * r.clamp(max=linear).exp()).log1p()
+        # The clamp has no gradient at `linear` itself.
+        y = (r + shift).where(r >= linear, curved)
         # Starting at `lowest` instead of `lower` keeps the value inside without a clamp, which
         # would stop the gradient.
-        return (lowest + self.scale * y).to(raw.dtype)
+        return lowest + scale * y
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         dtype = raw.dtype

@@ -11,30 +11,27 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
-from neuroparam._maps.floats import EXPONENTS, just_above, nearly_largest, working, working_dtype
+from neuroparam._maps.floats import EXPONENTS, just_above, nearly_largest, working_dtype
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
-__all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "powers_of_two"]
+__all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "onto_limits", "powers_of_two"]
 
 
 class TimeConstantMap(LimitedMap):
     """Base of the maps that take a time constant in seconds, behind a map that yields one.
 
-    A subclass gives the formula, with its slope too, and its inverse, the image of an interval,
-    its limits, and the time constants between which the formula and its gradient are finite.
+    A subclass gives the formula, also with its slope, and its inverse, the image of an interval,
+    its limits, and the time constants between which the formula and its gradient are finite. Its
+    formula takes the numbers of `_with_reach`.
     """
 
     def _image(self, lower: float, upper: float) -> tuple[float, float]:
         """The interval of values for time constants between two bounds, none below 0."""
         raise NotImplementedError
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        """The formula, for time constants at which it is finite."""
-        raise NotImplementedError
-
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
-        """The same with its slope in closed form; `tau` may be overwritten."""
+        """The formula with its slope in closed form; `tau` may be overwritten."""
         raise NotImplementedError
 
     def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
@@ -49,13 +46,10 @@ class TimeConstantMap(LimitedMap):
         self.domain: constraints.Constraint = OpenInterval(*self._image(0.0, math.inf))
         super()._prepare()
 
-    def forward(self, tau: Tensor) -> Tensor:
-        limits = self.limits(tau.dtype)
-        t = working(tau)
-        value = self._formula(t.clamp(*self._reach(limits, t.dtype)))
-        # A value that was rounded onto a bound moves off it. The gradient is that of the formula.
-        inside = value.clamp(*limits)
-        return (value + (inside - value).detach()).to(tau.dtype)
+    def _with_reach(self, number: float, dtype: torch.dtype) -> tuple[float, ...]:
+        """A number, between which time constants the formula is finite, and the limits."""
+        limits = self._limits[dtype]
+        return number, *self._reach(limits, working_dtype(dtype)), *limits
 
     def with_pullback(self, raw: Tensor) -> tuple[Tensor, Pullback]:
         limits = self.limits(raw.dtype)
@@ -63,6 +57,11 @@ class TimeConstantMap(LimitedMap):
         value, pullback = self._formula_with_pullback(raw.clamp(*reach))
         # The clamp makes a new tensor, because the slope may need the one before.
         return value.clamp(*limits), lambda gradient: between(pullback(gradient), raw, *reach)
+
+
+def onto_limits(value: Tensor, lowest: float, highest: float) -> Tensor:
+    """Moves a value that was rounded onto a bound off it. The gradient is that of the value."""
+    return value + (value.clamp(lowest, highest) - value).detach()
 
 
 class UnitMap(TimeConstantMap):
@@ -95,8 +94,7 @@ class WithStep(UnitMap):
             raise ParametrizationError(f"{type(self).__name__}(dt=...) must be > 0, got {dt!r}.")
         self._prepare()
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _refine(self) -> None:
         for dtype in self._limits:
             least, most = powers_of_two(working_dtype(dtype))
             if not least <= self.dt <= most:
@@ -137,8 +135,13 @@ class Above(TimeConstantMap):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(just_above(self.lower, dtype), nearly_largest(dtype))
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return tau + self.lower
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.lower, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        lower, low, high, lowest, highest = numbers
+        return onto_limits(raw.clamp(low, high) + lower, lowest, highest)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         lower = numbers_of(self, tau.dtype)[self.lower]

@@ -10,7 +10,7 @@ from torch import Tensor
 from neuroparam._maps.base import Limits
 from neuroparam._maps.floats import just_below
 from neuroparam._maps.slopes import Pullback, numbers_of
-from neuroparam._maps.time_constants import UnitMap, WithStep, powers_of_two
+from neuroparam._maps.time_constants import UnitMap, WithStep, onto_limits, powers_of_two
 
 __all__ = ["Bitshift", "Decay", "Rate", "Steps"]
 
@@ -44,8 +44,13 @@ class Rate(UnitMap):
         # The gradient is the square of the rate, and float16 holds squares up to 255 ** 2 only.
         return Limits(powers.lowest, min(powers.highest, math.isqrt(int(torch.finfo(dtype).max))))
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return 1 / tau
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(1.0, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        one, low, high, lowest, highest = numbers
+        return onto_limits(one / raw.clamp(low, high), lowest, highest)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         rate = tau.reciprocal_()
@@ -87,8 +92,13 @@ class Decay(WithStep):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(torch.finfo(dtype).tiny, just_below(1.0, dtype))
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return torch.exp(-self.dt / tau)
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.dt, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        dt, low, high, lowest, highest = numbers
+        return onto_limits((-dt / raw.clamp(low, high)).exp(), lowest, highest)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         numbers = numbers_of(self, tau.dtype)
@@ -134,8 +144,13 @@ class Steps(WithStep):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return powers_of_two(dtype)
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return tau / self.dt
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.dt, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        dt, low, high, lowest, highest = numbers
+        return onto_limits(raw.clamp(low, high) / dt, lowest, highest)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         dt = numbers_of(self, tau.dtype)[self.dt]
@@ -183,8 +198,13 @@ class Bitshift(WithStep):
         eps = torch.finfo(dtype).eps
         return -1 / math.log(2 * eps), 1 / (2 * eps)
 
-    def _formula(self, tau: Tensor) -> Tensor:
-        return -torch.log2(-torch.expm1(-self.dt / tau))
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.dt, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        dt, low, high, lowest, highest = numbers
+        return onto_limits(-(-(-dt / raw.clamp(low, high)).expm1()).log2(), lowest, highest)
 
     def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
         numbers = numbers_of(self, tau.dtype)

@@ -18,6 +18,7 @@ from neuroparam._ground.torch_state import (
     is_replaced,
     put_first,
     transform_level,
+    uncompiled,
 )
 from neuroparam._training.processes import share_constants, share_constants_again
 from neuroparam._value.once import active, close_interrupted, close_scope, is_open, open_scope
@@ -60,6 +61,8 @@ class _GivenNeuron:
     """
 
     def begin(self, module: nn.Module) -> None:
+        if is_compiling():  # Without Dynamo, which asks for no beginning: torch.export.
+            return
         if active.scopes:
             close_interrupted()
         if torch.is_grad_enabled():
@@ -125,10 +128,12 @@ def stop_watching(module: nn.Module) -> None:
             watch_forward(part)  # It no longer reads what has been fixed.
 
 
-# torch.compile(module) compiles each hook as a frame of its own, and passes over frames without
-# tensors among their local variables. So the hooks keep tensors out of local variables.
+# torch.compile(module) would compile each hook as a frame of its own. Before `uncompiled` can keep
+# it from that, in torch 2.6, it passes over frames without tensors among their local variables. So
+# the hooks keep tensors out of local variables.
 
 
+@uncompiled
 def _enter(module: nn.Module, *_: Any) -> None:
     frame = None
     if not is_compiling():
@@ -145,6 +150,7 @@ def _enter(module: nn.Module, *_: Any) -> None:
     open_scope(module, frame)
 
 
+@uncompiled
 def _leave(module: nn.Module, *args_and_output: Any) -> None:
     if not is_compiling():
         state: _Watched = module.__dict__[_KEY]

@@ -20,6 +20,7 @@ from neuroparam._catalogue.entries import PLAIN_CLASS, plain_class
 from neuroparam._catalogue.registry import adapted_for
 from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError
 from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling
+from neuroparam._maps.limited import NUMBERS
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.once import active, evaluate
 from neuroparam._value.parameter import NeuronParameter, alive
@@ -54,6 +55,49 @@ def _values_of(neuron: nn.Module) -> list[NeuronParameter]:
     return found
 
 
+def _traced(parameter: Any) -> Any:
+    """The value in compiled code, computed once in each forward.
+
+    Compiled code compares, at each call, all that is looked at here. So it is as little as says
+    which formulas the value has, and the numbers in them.
+
+    Raises:
+        LookupError: the value cannot be computed in this way.
+    """
+    traced = active.traced[-1] if active.traced else active.scopes[-1].traced
+    if traced is None:
+        raise LookupError
+    if parameter in traced:
+        return traced[parameter]
+    value = raw = parameter._parameters["original"]
+    size = raw.dtype.itemsize // 4
+    for each in parameter._modules.values():
+        numbers = each.__dict__[NUMBERS][size]
+        if not numbers:
+            raise LookupError
+        value = each.formula(value, *numbers)
+    if value.requires_grad or not raw.requires_grad:  # Under no_grad it is of no use later.
+        traced[parameter] = value
+    return value
+
+
+def _read(module: nn.Module, name: str) -> Any:
+    parametrizations = module._modules.get("parametrizations")
+    parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
+    if parameter is None:
+        if name in module.__dict__:
+            return module.__dict__[name]
+        # Python goes on to __getattr__, which finds parameters and buffers.
+        raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
+    if isinstance(parameter, NeuronParameter):
+        try:
+            raw: Any = parameter._parameters["original"]
+        except KeyError:  # It is a replica.
+            raw = parameter.raw
+        return evaluate(parameter, raw)
+    return parameter()  # Another library has parametrized the same module.
+
+
 def _value_property(name: str) -> property:
     """Reads and assigns the value `name` of a module that has it attached.
 
@@ -61,37 +105,21 @@ def _value_property(name: str) -> property:
     plain attribute through.
     """
 
-    def get(module: nn.Module) -> Any:
+    def get(module: Any) -> Any:
         # This runs in every time step. What nearly always holds is asked here, in one function, so
         # that a read takes no longer than one of an nn.Parameter.
-        if not is_dynamo_compiling():
-            children: Any = module._modules
-            try:
-                known: Any = children["parametrizations"]._modules[name]
-                entry: Any = active.scopes[-1].of_forward[known]
-                raw = known._parameters["original"]
-            except LookupError:
-                pass
-            else:
-                if entry.only_version is raw and entry.version == raw._version:
-                    return entry.value
-        return read(module)
-
-    def read(module: nn.Module) -> Any:
-        parametrizations = module._modules.get("parametrizations")
-        parameter: Any = None if parametrizations is None else parametrizations._modules.get(name)
-        if parameter is None:
-            if name in module.__dict__:
-                return module.__dict__[name]
-            # Python goes on to __getattr__, which finds parameters and buffers.
-            raise AttributeError(f"{type(module).__name__!r} object has no attribute {name!r}")
-        if isinstance(parameter, NeuronParameter):
-            try:
-                raw: Any = parameter._parameters["original"]
-            except KeyError:  # It is a replica.
-                raw = parameter.raw
-            return evaluate(parameter, raw)
-        return parameter()  # Another library has parametrized the same module.
+        try:
+            known = module._modules["parametrizations"]._modules[name]
+            if is_dynamo_compiling():
+                return _traced(known)
+            entry = active.scopes[-1].of_forward[known]
+            raw: Any = known._parameters["original"]
+        except LookupError:
+            pass
+        else:
+            if entry.only_version is raw and entry.version == raw._version:
+                return entry.value
+        return _read(module, name)
 
     def set_(module: nn.Module, value: Any) -> None:
         parameter: Any = parametrizations_of(module).get(name)

@@ -81,7 +81,8 @@ class Scope:
         self.level = 0 if compiling else current_level() or 0
         self.values: dict[Evaluated, Entry] = {}
         self.exporting = compiling and not is_dynamo_compiling()
-        self.traced: dict[Evaluated, Tensor] = {}
+        # What compiled code has computed. In a `cached()` block it computes each value anew.
+        self.traced: dict[Evaluated, Tensor] | None = None if root is None else {}
         self.exported: dict[Evaluated, Tensor] = {}
         self.frame: FrameType | None = None
         self.lasting = root is None
@@ -177,11 +178,14 @@ class Active(threading.local):
         scopes: those that are open, innermost last.
         direct: the values that were last read outside of every scope.
         kept: what forwards have computed, for those that follow.
+        traced: what compiled code has computed in the forwards of neurons that it runs outside of
+            every scope, innermost last.
     """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
         self.direct: weakref.WeakKeyDictionary[Evaluated, Copy] = weakref.WeakKeyDictionary()
+        self.traced: list[dict[Evaluated, Tensor]] = []
         self.kept: weakref.WeakKeyDictionary[Evaluated, Kept] = weakref.WeakKeyDictionary()
 
 
@@ -272,10 +276,12 @@ def forget(parameter: Evaluated) -> None:
 def enter(neuron: nn.Module) -> bool:
     """Opens the scope of a forward of one neuron module, unless one is open that will do."""
     scopes = active.scopes
-    if scopes and scopes[-1].level == transform_level() and not scopes[-1].exporting:
+    if scopes and scopes[-1].level == transform_level() and (
+        not scopes[-1].exporting or is_compiling()
+    ):
         return False
     scopes.append(Scope(neuron))
-    if active.direct:
+    if active.direct and not is_compiling():
         warn_of_writes()
     return True
 

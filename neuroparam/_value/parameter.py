@@ -21,6 +21,7 @@ from neuroparam._ground.errors import (
     ParametrizationError,
     placed,
 )
+from neuroparam._ground.hooks import NotesHooks
 from neuroparam._ground.messages import describe, warn
 from neuroparam._ground.real import as_real, why_not_real
 from neuroparam._ground.torch_state import (
@@ -93,7 +94,7 @@ alive = _Alive()
 _copied = Copied()
 
 
-class NeuronParameter(parametrize.ParametrizationList):
+class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
     """One trainable value: torch's list of parametrizations, with checks around it.
 
     It is found where torch keeps it, at `module.parametrizations[name]`, and holds the raw
@@ -164,6 +165,12 @@ class NeuronParameter(parametrize.ParametrizationList):
         self.__dict__["evidence"] = Evidence(self, proven)
         self._listen()
         alive.add(self)
+
+    def note_hook(self) -> None:
+        # Compiled code that calls a map of this list calls the list.
+        for each in self._modules.values():
+            if isinstance(each, LimitedMap):
+                each.note_hook()
 
     def _listen(self) -> None:
         """Has raw say when a backward pass comes to it: compiled code calls no other hook."""

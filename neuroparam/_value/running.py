@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._catalogue.entries import PLAIN_CLASS
-from neuroparam._ground.torch_state import is_compiling, is_replaced
+from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling, is_replaced
 from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
-from neuroparam._value.once import active, close_scope, enter, open_scope
+from neuroparam._value.once import active, close_scope, enter
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
 
@@ -31,7 +31,7 @@ __all__ = [
 # Set on a module once a gradient has come to each of its values: nothing is left to watch.
 PROVEN = "_neuroparam_proven"
 # Set on a neuron module that was given to `make_trainable`: an object whose method `begin` is
-# called with the module at the beginning of its forward, but not while torch compiles.
+# called with the module at the beginning of its forward, but not in compiled code.
 GIVEN = "_neuroparam_given"
 
 
@@ -59,16 +59,22 @@ def running(
     @functools.wraps(plain.forward, updated=())
     def forward(self: nn.Module, *args: Any, **keywords: Any) -> Any:
         # This runs in each time step, and what nearly always holds is asked first.
+        if is_dynamo_compiling():
+            if active.scopes or active.traced:
+                return plain.forward(self, *args, **keywords)
+            active.traced.append({})
+            try:
+                return plain.forward(self, *args, **keywords)
+            finally:
+                active.traced.pop()
         own = self.__dict__
-        if is_compiling():
-            return _compiling(plain, self, *args, **keywords)
         if GIVEN in own:
             own[GIVEN].begin(self)
         elif active.scopes and PROVEN in own:
             return plain.forward(self, *args, **keywords)
         opened = enter(self)
         try:
-            if PROVEN in own or not torch.is_grad_enabled() or is_replaced():
+            if PROVEN in own or not torch.is_grad_enabled() or is_replaced() or is_compiling():
                 return plain.forward(self, *args, **keywords)
             values = [v for v in values_of(self) if not v.evidence.proven]
             if not values:
@@ -85,17 +91,6 @@ def running(
                 close_scope(self)
 
     return forward
-
-
-def _compiling(plain: Any, module: nn.Module, *args: Any, **keywords: Any) -> Any:
-    """The forward while torch compiles it: in a scope, and with nothing else around it."""
-    if active.scopes:
-        return plain.forward(module, *args, **keywords)
-    open_scope(module)
-    try:
-        return plain.forward(module, *args, **keywords)
-    finally:
-        close_scope(module)
 
 
 def _parameters_around(neuron: nn.Module) -> Iterator[nn.Parameter]:
@@ -124,7 +119,10 @@ def watch_output(output: Any, values: Iterable[NeuronParameter]) -> None:
         output: what the forward of the module has given, with gradients enabled.
         values: those of the module. What is proven or frozen needs no watching.
     """
+    # Compiled code calls no hook of a value. What a backward pass brings, its raw tensor is told.
+    compiled = active.scopes[-1].traced or () if active.scopes else ()
     values = [v for v in values if not v.evidence.proven and v.raw.requires_grad]
+    values = [v for v in values if v not in compiled]
     if not values:
         return
     evidences = [value.evidence for value in values]

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
-from neuroparam import cached, make_trainable, neuron_parameters, values
-from tests.support.cases import Case, spikes
-from tests.support.modules import FromRecord, Pair
+from neuroparam import (
+    ExpScaledLog,
+    Softplus,
+    cached,
+    make_trainable,
+    neuron_parameters,
+    values,
+)
+from tests.benchmarks.networks import LIBRARIES, Leak, inputs
+from tests.support.cases import Case, N, spikes
+from tests.support.graphs import is_of_a_map
+from tests.support.modules import Doubled, FromRecord, Pair
 from tests.support.subjects import ROCKPOOL, SIX, THREE, Network, network, paths
 
 # what torch.compile itself warns of, with plain modules too
@@ -47,13 +58,8 @@ class Graphs:
 
     def nodes_of_maps(self) -> int:
         """How many operations come from parametrizations."""
-        stacks = [
-            str(node.meta.get("nn_module_stack"))
-            for graph in self.graphs
-            for node in graph.graph.nodes
-            if node.op in ("call_function", "call_method")
-        ]
-        return sum("parametrizations" in stack for stack in stacks)
+        nodes = [node for graph in self.graphs for node in graph.graph.nodes]
+        return sum(is_of_a_map(n) for n in nodes if n.op in ("call_function", "call_method"))
 
 
 def gradients(net: nn.Module, output: Tensor) -> list[Tensor]:
@@ -202,3 +208,158 @@ def test_cached_inside_compiled_code_is_never_stale() -> None:
         output, expected = compiled(torch.ones(3)), loop(torch.ones(3))
         torch.testing.assert_close(output, expected)
         torch.testing.assert_close(gradients(cell, output), gradients(cell, expected))
+
+
+class Lines(logging.Handler):
+    """Counts the lines of all guards that torch writes while code is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if "TREE_GUARD_MANAGER" in message:
+            self.count += sum(bool(line.strip()) for line in message.splitlines())
+
+
+@contextmanager
+def guard_lines() -> Iterator[Lines]:
+    logger, lines = logging.getLogger("torch._dynamo.guards.__guards"), Lines()
+    earlier = logger.handlers[:], logger.propagate
+    torch._logging.set_logs(guards=True)
+    logger.handlers[:], logger.propagate = [lines], False
+    try:
+        yield lines
+    finally:
+        torch._logging.set_logs()
+        logger.handlers[:], logger.propagate = earlier
+
+
+def leak(raw: bool) -> nn.Module:
+    net = Leak(N)
+    return net if raw else make_trainable(net, {"tau": ExpScaledLog()})
+
+
+def leaky(raw: bool) -> nn.Module:
+    return LIBRARIES["snnTorch"].layer(raw)
+
+
+def lif_node(raw: bool) -> nn.Module:
+    return LIBRARIES["SpikingJelly, single steps"].layer(raw)
+
+
+# Network, and how many lines of guards it may have more than with raw Parameters. The path to a raw
+# tensor, its formula and the property take 20, and the scope and the class that wraps the forward
+# 45. SpikingJelly's own class for a raw Parameter runs other code.
+COMPILED = [(leak, 80), (leaky, 130), (lif_node, 160)]
+every_compiled = pytest.mark.parametrize(("build", "more"), COMPILED)
+
+
+def guards_of(net: nn.Module, x: Tensor) -> int:
+    net(x).sum().backward()
+    torch._dynamo.reset()
+    with guard_lines() as lines:
+        torch.compile(net, backend="aot_eager")(x).sum().backward()
+    return lines.count
+
+
+@every_compiled
+def test_compiled_code_looks_at_little(build: Callable[[bool], nn.Module], more: int) -> None:
+    if not hasattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy"):
+        pytest.skip("this torch compiles each hook as a frame of its own")
+    x = inputs(4, 2, "cpu")[..., : N if build is leak else None]
+    raw, attached = guards_of(build(True), x), guards_of(build(False), x)
+    assert raw > 0
+    assert attached <= raw + more
+
+
+@every_compiled
+def test_nothing_is_compiled_anew_after_the_first_step(
+    build: Callable[[bool], nn.Module], more: int
+) -> None:
+    x = inputs(4, 2, "cpu")[..., : N if build is leak else None]
+    counts: list[list[int]] = []
+    for raw in (True, False):
+        torch._dynamo.reset()
+        net, counter = build(raw), CompileCounter()
+        optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-2)
+        compiled = torch.compile(net, backend=counter)
+        counts.append([])
+        for _ in range(4):
+            optimizer.zero_grad()
+            compiled(x).square().mean().backward()
+            optimizer.step()
+            counts[-1].append(counter.frame_count)
+    # For the states that the first step has left behind, the libraries compile once more.
+    assert counts[1] == counts[0]
+    assert counts[1][1:] == counts[1][1:2] * 3
+
+
+def single() -> tuple[nn.Module, Callable[[Tensor], Tensor], CompileCounter]:
+    net, counter = leak(raw=False), CompileCounter()
+    compiled = torch.compile(net, backend=counter)
+    assert_as_eager(compiled, net, X_LEAK)
+    return net, compiled, counter
+
+
+X_LEAK = torch.rand(4, 2, N)
+
+
+def test_constants_that_are_loaded_are_in_compiled_code() -> None:
+    net, compiled, _ = single()
+    other = Leak(N)
+    with torch.no_grad():
+        other.tau.mul_(7.0)
+    make_trainable(other, {"tau": ExpScaledLog()})
+    net.load_state_dict(other.state_dict())
+    torch.testing.assert_close(values(net)["tau"], values(other)["tau"])
+    assert_as_eager(compiled, net, X_LEAK)
+
+
+@pytest.mark.parametrize("other", [Softplus(scale=3.0), ExpScaledLog(reference=2.0), Doubled()])
+def test_a_map_that_is_exchanged_is_in_compiled_code(other: nn.Module) -> None:
+    net, compiled, _ = single()
+    net.parametrizations["tau"][0] = other
+    assert_as_eager(compiled, net, X_LEAK)
+
+
+def test_a_constant_that_is_set_is_in_compiled_code() -> None:
+    net, compiled, _ = single()
+    net.parametrizations["tau"][0].reference = 3.0
+    assert_as_eager(compiled, net, X_LEAK)
+
+
+@pytest.mark.parametrize("part", ["0", ""])
+def test_a_hook_on_a_map_or_a_list_of_maps_is_in_compiled_code(part: str) -> None:
+    net, compiled, _ = single()
+    before = compiled(X_LEAK)
+    heard = net.parametrizations["tau"].get_submodule(part)
+    heard.register_forward_hook(lambda module, args, output: 2.0 * output)
+    assert not torch.allclose(compiled(X_LEAK), before)
+    assert_as_eager(compiled, net, X_LEAK)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_dtype_is_in_compiled_code(dtype: torch.dtype) -> None:
+    net, compiled, _ = single()
+    net.to(dtype)
+    assert_as_eager(compiled, net, X_LEAK.to(dtype))
+
+
+def test_a_frozen_value_is_constant_in_compiled_code() -> None:
+    net, compiled, _ = single()
+    net.parametrizations["tau"].original.requires_grad_(False)
+    output = compiled(X_LEAK)
+    assert not output.requires_grad
+    torch.testing.assert_close(output, net(X_LEAK))
+
+
+def test_a_cell_compiled_inside_cached_is_never_stale() -> None:
+    cell = make_trainable(FromRecord(Pair()), ["p.tau", "p.gain"])
+    compiled = torch.compile(cell.step, backend="eager")
+    x = v = torch.ones(3)
+    with cached():
+        for value in (4.0, 6.0, 8.0):
+            cell.p.tau = value
+            torch.testing.assert_close(compiled(x, v), cell.step(x, v))

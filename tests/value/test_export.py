@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from neuroparam import make_fixed, make_trainable, neuron_parameters
 from neuroparam.errors import UnsupportedModuleError
 from tests.support.cases import Case, spikes
+from tests.support.graphs import is_of_a_map
 from tests.support.modules import STORAGES, assert_unchanged, snapshot
 from tests.support.subjects import PLAIN, SIX, THREE, Network, network
 
@@ -34,8 +35,7 @@ def exported(net: nn.Module, x: Tensor, strict: bool) -> torch.export.ExportedPr
 
 def nodes_of_maps(program: torch.export.ExportedProgram) -> int:
     """How many operations come from parametrizations."""
-    stacks = [str(n.meta.get("nn_module_stack")) for n in program.graph.nodes if "val" in n.meta]
-    return sum("parametrizations" in stack for stack in stacks)
+    return sum(is_of_a_map(n) for n in program.graph.nodes if "val" in n.meta)
 
 
 def move(net: nn.Module) -> None:
