@@ -96,11 +96,16 @@ def is_traced() -> bool:
     return _tracing_state() is not None or _modes_on_the_way() > 0
 
 
+def _is_fx(call: Any) -> bool:
+    """Whether a function is one of torch.fx: while it traces, modules are called by its own."""
+    return getattr(call, "__globals__", None) is torch.fx.Tracer.trace.__globals__
+
+
 def is_extended(module: nn.Module) -> bool:
     """Whether a call of a module runs more than the forward of its class."""
     own = module.__dict__
     return bool(
-        nn.Module.__call__ is not _call  # torch.fx traces.
+        (nn.Module.__call__ is not _call and _is_fx(nn.Module.__call__))
         or own["_forward_hooks"]
         or own["_forward_pre_hooks"]
         or own["_backward_hooks"]

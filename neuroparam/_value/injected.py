@@ -109,7 +109,7 @@ def _value_property(name: str) -> property:
         # This runs in every time step. What nearly always holds is asked here, in one function, so
         # that a read takes no longer than one of an nn.Parameter.
         try:
-            known = module._modules["parametrizations"]._modules[name]
+            known: Any = module._modules["parametrizations"]._modules[name]
             if is_dynamo_compiling():
                 return _traced(known)
             entry = active.scopes[-1].of_forward[known]

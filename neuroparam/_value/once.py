@@ -102,7 +102,7 @@ class Scope:
     def evaluate_compiling(self, parameter: Evaluated) -> Tensor:
         # Compiled code cannot ask whether a value is still good. Within one forward it need
         # not, because nothing changes a parameter there; a `cached()` block is longer.
-        if self.root is None:
+        if self.traced is None:
             return parameter()
         # While Dynamo builds guards, it runs our properties for real. Such a read must not
         # write to `traced`, because a guard watches that dictionary.
@@ -276,8 +276,10 @@ def forget(parameter: Evaluated) -> None:
 def enter(neuron: nn.Module) -> bool:
     """Opens the scope of a forward of one neuron module, unless one is open that will do."""
     scopes = active.scopes
-    if scopes and scopes[-1].level == transform_level() and (
-        not scopes[-1].exporting or is_compiling()
+    if (
+        scopes
+        and scopes[-1].level == transform_level()
+        and (not scopes[-1].exporting or is_compiling())
     ):
         return False
     scopes.append(Scope(neuron))
