@@ -98,7 +98,7 @@ def is_traced() -> bool:
 
 def _is_fx(call: Any) -> bool:
     """Whether a function is one of torch.fx: while it traces, modules are called by its own."""
-    return getattr(call, "__globals__", None) is torch.fx.Tracer.trace.__globals__
+    return getattr(call, "__globals__", {}).get("__name__") == torch.fx.Tracer.__module__
 
 
 def is_extended(module: nn.Module) -> bool:

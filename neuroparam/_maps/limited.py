@@ -33,9 +33,9 @@ class LimitedMap(NotesHooks, Parametrization):
     """Base of this library's maps: they hold their domain to the last float of every dtype.
 
     A subclass names its constants, computes its limits for a dtype from them, gives its formula,
-    and inverts values between these limits. A constant that the user leaves out (None) is fitted to the
-    first value that `right_inverse` sees. It travels with the state dict and is adopted from a
-    checkpoint; constants that the user gave must agree with the checkpoint's.
+    and inverts values between these limits. A constant that the user leaves out (None) is fitted
+    to the first value that `right_inverse` sees. It travels with the state dict and is adopted
+    from a checkpoint; constants that the user gave must agree with the checkpoint's.
     """
 
     def __init__(self) -> None:

@@ -109,10 +109,11 @@ def _value_property(name: str) -> property:
         # This runs in every time step. What nearly always holds is asked here, in one function, so
         # that a read takes no longer than one of an nn.Parameter.
         try:
-            known: Any = module._modules["parametrizations"]._modules[name]
+            lists: Any = module._modules["parametrizations"]
+            known = lists._modules[name]
             if is_dynamo_compiling():
                 return _traced(known)
-            entry = active.scopes[-1].of_forward[known]
+            entry: Any = active.scopes[-1].of_forward[known]
             raw: Any = known._parameters["original"]
         except LookupError:
             pass
