@@ -99,7 +99,7 @@ class Scope:
         # In a `cached()` block more can happen than in a forward, and more has to be asked.
         self.of_forward: dict[Evaluated, Entry] = {} if self.lasting else self.values
 
-    def evaluate_compiling(self, parameter: Evaluated) -> Tensor:
+    def evaluate_compiling(self, parameter: Evaluated, raw: Tensor) -> Tensor:
         # Compiled code cannot ask whether a value is still good. Within one forward it need
         # not, because nothing changes a parameter there; a `cached()` block is longer.
         if self.traced is None:
@@ -107,9 +107,12 @@ class Scope:
         # While Dynamo builds guards, it runs our properties for real. Such a read must not
         # write to `traced`, because a guard watches that dictionary.
         known = self.exported if _exporting() else self.traced
-        if parameter not in known:
-            known[parameter] = parameter()
-        return known[parameter]
+        if parameter in known:
+            return known[parameter]
+        value = parameter()
+        if value.requires_grad or not raw.requires_grad:  # Under no_grad it is of no use later.
+            known[parameter] = value
+        return value
 
     def evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
         if self.level != (current_level() or 0):
@@ -213,7 +216,7 @@ def evaluate(parameter: Evaluated, raw: Tensor) -> Tensor:
     # Reads that the property of a value (`_value/injected.py`) cannot serve come here.
     if is_compiling():
         scopes = _open_scopes()
-        return scopes[-1].evaluate_compiling(parameter) if scopes else parameter()
+        return scopes[-1].evaluate_compiling(parameter, raw) if scopes else parameter()
     scopes = active.scopes
     if not scopes:
         return _evaluate_directly(parameter)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from neuroparam import (
+    BoundedSigmoid,
     ExpScaledLog,
     Softplus,
     cached,
@@ -249,9 +250,9 @@ def lif_node(raw: bool) -> nn.Module:
     return LIBRARIES["SpikingJelly, single steps"].layer(raw)
 
 
-# Network, and how many lines of guards it may have more than with raw Parameters. The path to a raw
-# tensor, its formula and the property take 20, and the scope and the class that wraps the forward
-# 45. SpikingJelly's own class for a raw Parameter runs other code.
+# Network, and how many lines of guards it may have more than with raw Parameters. A value takes 50,
+# which are the path to its raw tensor, its maps, their numbers, and the property; the class that
+# wraps the forward takes 25. SpikingJelly's own class for a raw Parameter runs other code.
 COMPILED = [(leak, 80), (leaky, 130), (lif_node, 160)]
 every_compiled = pytest.mark.parametrize(("build", "more"), COMPILED)
 
@@ -363,3 +364,22 @@ def test_a_cell_compiled_inside_cached_is_never_stale() -> None:
         for value in (4.0, 6.0, 8.0):
             cell.p.tau = value
             torch.testing.assert_close(compiled(x, v), cell.step(x, v))
+
+
+class LooksFirst(nn.Module):
+    """Looks at its time constant without gradients, and then computes with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.full((N,), 10.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            top = self.tau.max()
+        return (x / self.tau).clamp(max=top)
+
+
+@pytest.mark.parametrize("each", [ExpScaledLog(), BoundedSigmoid(1.0, 99.0, "log"), Doubled()])
+def test_a_first_read_without_gradients_leaves_them_to_the_next(each: nn.Module) -> None:
+    net = make_trainable(LooksFirst(), {"tau": each})
+    assert_as_eager(torch.compile(net, backend="aot_eager"), net, X_LEAK)
