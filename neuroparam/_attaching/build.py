@@ -16,7 +16,6 @@ from neuroparam._attaching.initial import Initial, initial_tensor
 from neuroparam._attaching.request import Request
 from neuroparam._catalogue.entries import Trains
 from neuroparam._catalogue.quantities import Quantity
-from neuroparam._catalogue.registry import default_parametrization
 from neuroparam._catalogue.time_step import time_step, unit_of
 from neuroparam._ground.errors import NotTrainableError, OutOfDomainError, ParametrizationError
 from neuroparam._ground.real import as_real
@@ -103,8 +102,13 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
     place, name, dt = request.place, request.name, request.dt
     row = place.trains
     if not isinstance(name, Quantity):
-        recipe = request.maps or [default_parametrization(place.neuron, place.field)]
-        return _copied(recipe), None
+        if request.maps is None and row is None and place.hint.is_mapped:
+            raise NotTrainableError(
+                place.hint.why,
+                f"Leave it the Parameter that it is, without a parametrization; or give one if "
+                f"the name misleads: {{{place.field!r}: ExpScaledLog()}}.",
+            )
+        return _copied(request.maps or [place.default]), None
     assert row is not None
     if row.coupled:
         raise NotTrainableError(
@@ -117,7 +121,7 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
     elif is_time_constant:
         maps = [ExpScaledLog()]
     else:
-        maps = [default_parametrization(place.neuron, place.field)]
+        maps = [place.default]
     if is_time_constant:
         _refuse_below_zero(maps, "a time constant")
     if row.euler:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuroparam._attaching.refusals import is_number, why_unfit
+from neuroparam._catalogue.entries import Refused
 from neuroparam._catalogue.registry import is_catalogued
 from neuroparam._value.injected import parametrizations_of
 from neuroparam._value.parameter import NeuronParameter
@@ -16,7 +17,7 @@ from neuroparam._value.place import Place, refuse_non_module
 from neuroparam._value.records import fields_of, is_record, neuron_at
 from neuroparam._value.storage import Kind
 
-__all__ = ["candidates", "each_once", "is_candidate", "survey"]
+__all__ = ["candidates", "each_once", "is_candidate", "not_offered", "survey"]
 
 
 def survey(module: nn.Module) -> Iterator[Place]:
@@ -79,13 +80,21 @@ def each_once(places: Iterable[Place]) -> list[Place]:
 
 
 def candidates(module: nn.Module) -> list[Place]:
-    """Every place worth training: what the catalogue knows, and what it cannot know of.
+    """Every place worth training, with what certainly is a neuron parameter first.
 
-    In a module of a library that is in the catalogue, that is what the catalogue lists; in any
-    other module, every floating-point number and vector. Sizes, states and the weights of
-    torch's own layers are left out.
+    In a module of a library that is in the catalogue, that is what the catalogue lists. In any
+    other module, it is what is named like a neuron parameter, and then every floating-point
+    number and vector of which the name says nothing. Sizes, states and the weights of torch's own
+    layers are left out.
     """
-    return each_once(place for place in survey(module) if is_candidate(place))
+    found = each_once(place for place in survey(module) if is_candidate(place))
+    return sorted(found, key=lambda place: not _is_known(place))
+
+
+def not_offered(module: nn.Module) -> list[tuple[Place, str]]:
+    """What looks like a number to train and is not among the candidates, and why."""
+    places = each_once(place for place in survey(module) if not is_candidate(place))
+    return [(place, why) for place in places if (why := _why_not_offered(place)) is not None]
 
 
 def is_candidate(place: Place) -> bool:
@@ -96,8 +105,34 @@ def is_candidate(place: Place) -> bool:
         return False
     if place.row is not None or is_catalogued(place.neuron):
         return place.row is not None
-    if place.attribute.startswith("_") or type(place.owner).__module__.startswith("torch."):
+    if not _is_own(place) or place.hint.trains is False:
         return False
-    if isinstance(place.value, Tensor):
-        return place.value.is_floating_point() and place.value.ndim <= 1
-    return not isinstance(place.value, Integral)
+    return place.hint.trains is True or _may_be_trained(place.value)
+
+
+def _is_known(place: Place) -> bool:
+    """Whether a candidate certainly is a neuron parameter."""
+    return place.kind is Kind.ATTACHED or place.row is not None or place.hint.trains is True
+
+
+def _is_own(place: Place) -> bool:
+    """Whether a value may be the user's: not private, and in no layer of torch."""
+    is_of_torch = type(place.owner).__module__.startswith("torch.")
+    return not (place.attribute.startswith("_") or is_of_torch)
+
+
+def _may_be_trained(value: Any) -> bool:
+    """Whether a number, of which nothing is known, is no size and no matrix of weights."""
+    if isinstance(value, Tensor):
+        # One value for each neuron or channel has other sizes of 1: (1, n), (c, 1, 1).
+        return value.is_floating_point() and value.numel() == max(value.shape, default=1)
+    return not isinstance(value, Integral)
+
+
+def _why_not_offered(place: Place) -> str | None:
+    if place.kind is Kind.ATTACHED or isinstance(place.row, Refused):
+        problem = why_unfit(place)
+        return None if problem is None else problem[0]
+    if place.row is not None or is_catalogued(place.neuron) or not _is_own(place):
+        return None
+    return place.hint.why if why_unfit(place) is None and place.hint.trains is False else None

@@ -23,6 +23,7 @@ from neuroparam._catalogue.rockpool import ROCKPOOL
 from neuroparam._catalogue.sinabs import SINABS
 from neuroparam._catalogue.snntorch import SNNTORCH
 from neuroparam._catalogue.spikingjelly import SPIKINGJELLY
+from neuroparam._catalogue.words import Hint
 from neuroparam._ground.errors import InvalidArgumentError
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.exp_scaled_log import ExpScaledLog
@@ -196,15 +197,18 @@ def is_catalogued(neuron: nn.Module) -> bool:
     return any(True for _ in _libraries_of(type(neuron)))
 
 
-def default_parametrization(neuron: nn.Module, field: str) -> Parametrization:
+def default_parametrization(neuron: nn.Module, row: Trains | None, hint: Hint) -> Parametrization:
     """The parametrization for a value that the user only named.
 
     Args:
         neuron: the neuron module.
-        field: the last part of the value's path.
+        row: what the catalogue says of the value, if it does.
+        hint: what its name says.
     """
-    row = row_of(neuron, field)
-    found = row.default(neuron) if isinstance(row, Trains) else None
+    if row is not None:
+        found = row.default(neuron)
+    else:
+        found = None if hint.default is None else hint.default()
     return ExpScaledLog() if found is None else found
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuroparam._attaching.survey import candidates
+from neuroparam._attaching.survey import candidates, not_offered
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.torch_state import whole
-from neuroparam._looking.text import span, table
-from neuroparam._value.parameter import NeuronParameter
+from neuroparam._looking.text import Table, span
+from neuroparam._value.parameter import NeuronParameter, in_words
+from neuroparam._value.place import Place
 
 __all__ = ["Candidate", "Candidates", "find"]
 
@@ -28,6 +32,9 @@ class Candidate:
         meaning: what it is, where the catalogue knows.
         unit: the unit in which the module stores it, where the catalogue knows.
         quantity: the physical quantity that it is, where the catalogue knows.
+        parametrization: the one that it has, or gets if it is named without one; None if it
+            can be given none.
+        why: why it gets this one, or why it is not offered; empty where the catalogue knows.
     """
 
     path: str
@@ -36,6 +43,8 @@ class Candidate:
     meaning: str
     unit: str
     quantity: Quantity | None
+    parametrization: nn.Module | None
+    why: str
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,26 +53,78 @@ class Candidate:
 
 
 class Candidates(list[Candidate]):
-    """A list of candidates that prints as a table."""
+    """A list of candidates that prints as a table, and which a notebook shows as HTML.
+
+    Attributes:
+        not_offered: what looks like a number to train and is none: states, the time step,
+            dropout, constants of surrogate gradients, and what the catalogue refuses. The field
+            `why` has the reason. They are printed below the others.
+    """
+
+    def __init__(self, found: Iterable[Candidate] = (), not_offered: Iterable[Candidate] = ()):
+        super().__init__(found)
+        self.not_offered = list(not_offered)
+
+    def _tables(self) -> list[Table]:
+        header = ("name", "storage", "shape", "value", "unit", "meaning", "gets", "why")
+        offered = [
+            (*_first_cells(c), c.unit, c.meaning, _in_words(c.parametrization), c.why) for c in self
+        ]
+        others = [(*_first_cells(c), c.why) for c in self.not_offered]
+        below = [Table((*header[:4], "not offered, because"), others)] if others else []
+        return [Table(header, offered), *below]
 
     def __str__(self) -> str:
-        rows = [(c.path, c.storage, str(c.shape), span(c.value), c.unit, c.meaning) for c in self]
-        return table(("name", "storage", "shape", "value", "unit", "meaning"), rows)
+        return "\n\n".join(self._tables())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self._tables())
+
+    def to_frame(self) -> Any:
+        """All of them as a `pandas.DataFrame`, with a column `offered`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        names = [field.name for field in dataclasses.fields(Candidate)]
+        rows = [
+            (*(getattr(each, name) for name in names), offered)
+            for each, offered in [
+                *((each, True) for each in self),
+                *((each, False) for each in self.not_offered),
+            ]
+        ]
+        return Table((*names, "offered"), rows).to_frame()
+
+
+def _first_cells(candidate: Candidate) -> tuple[str, str, str, str]:
+    shape, value = str(candidate.shape), span(candidate.value)
+    return candidate.path, candidate.storage, shape, value
+
+
+def _in_words(parametrization: nn.Module | None) -> str:
+    if isinstance(parametrization, NeuronParameter):
+        return in_words(parametrization)
+    return "" if parametrization is None else repr(parametrization)
 
 
 def find(module: nn.Module) -> Candidates:
     """What could be trained in a module, and what is trained already.
 
     Of a module of a library in the catalogue, these are the parameters that the catalogue knows
-    to train; of any other module, every floating-point number and vector that it stores.
+    to train. Of any other module, they are what is named like a time constant, a decay or a
+    threshold, and after these the floating-point numbers and vectors of which the name says
+    nothing. What is named like a state, a time step and so on comes last, with the reason why it
+    is not offered; `make_trainable` takes it nevertheless.
 
     Args:
         module: a module or a whole network.
 
     Returns:
-        A list of `Candidate`, which prints as a table.
+        A list of `Candidate`, which prints as a table, with what is not offered as
+        `.not_offered`.
 
     Raises:
         UnsupportedModuleError: it is no module.
@@ -81,21 +142,37 @@ def find(module: nn.Module) -> Candidates:
         1.tau        number            ()        20
         1.threshold  tensor attribute  (3,)       1
     """
-    found = Candidates()
-    for place in candidates(module):
-        value = place.value
-        with torch.no_grad():
-            value = value() if isinstance(value, NeuronParameter) else torch.as_tensor(value)
-            value = whole(value)
-        row = place.trains
-        found.append(
-            Candidate(
-                path=place.path,
-                storage=place.kind.value,
-                value=value.detach().clone(),
-                meaning=row.meaning if row else "",
-                unit=row.unit if row else "",
-                quantity=row.quantity if row else None,
-            )
-        )
-    return found
+    return Candidates(
+        (_offered(place) for place in candidates(module)),
+        (_not_offered(place, why) for place, why in not_offered(module)),
+    )
+
+
+def _offered(place: Place) -> Candidate:
+    if isinstance(place.value, NeuronParameter):
+        return _candidate(place, place.value, "")
+    row = place.trains
+    default = place.default if row or place.hint.default else None
+    return _candidate(place, default, "" if row else place.hint.why)
+
+
+def _not_offered(place: Place, why: str) -> Candidate:
+    return _candidate(place, None, why)
+
+
+def _candidate(place: Place, parametrization: nn.Module | None, why: str) -> Candidate:
+    value = place.value
+    with torch.no_grad():
+        value = value() if isinstance(value, nn.Module) else torch.as_tensor(value)
+        value = whole(value)
+    row = place.trains
+    return Candidate(
+        path=place.path,
+        storage=place.kind.value,
+        value=value.detach().clone(),
+        meaning=row.meaning if row else "",
+        unit=row.unit if row else "",
+        quantity=row.quantity if row else None,
+        parametrization=parametrization,
+        why=why,
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.errors import TimeStepError
-from neuroparam._looking.text import span, table
+from neuroparam._looking.text import Table, span
 from neuroparam._looking.values import as_quantity, values
 from neuroparam._maps.base import Parametrization
 from neuroparam._value.parameter import in_words
@@ -16,7 +18,7 @@ from neuroparam._value.place import Place, attached
 __all__ = ["summary"]
 
 
-def summary(module: nn.Module) -> str:
+def summary(module: nn.Module) -> Table:
     """A table of all attached values.
 
     Args:
@@ -26,7 +28,8 @@ def summary(module: nn.Module) -> str:
         A table with a line per value: path, parametrization, shape, minimum, median and
         maximum of the value and its unit, its domain, how many entries lie inside, and, where
         the time step is known, the time constant that it means. Columns with nothing to say
-        are left out.
+        are left out. It is a string, which a notebook shows as an HTML table, and its method
+        `to_frame()` gives a `pandas.DataFrame`.
 
     Raises:
         UnsupportedModuleError: it is no module.
@@ -44,10 +47,10 @@ def summary(module: nn.Module) -> str:
     present = values(module)
     rows = [_summarised(place, present[place.path]) for place in attached(module)]
     header = ("name", "parametrization", "shape", "min", "median", "max", "unit", "domain")
-    return table((*header, "inside", "time constant"), rows)
+    return Table((*header, "inside", "time constant"), rows)
 
 
-def _summarised(place: Place, value: Tensor) -> tuple[str, ...]:
+def _summarised(place: Place, value: Tensor) -> tuple[Any, ...]:
     """The row of one value."""
     parameter, last = place.parameter, place.parameter.last_map
     inside, domain = torch.isfinite(value), ""
@@ -60,10 +63,7 @@ def _summarised(place: Place, value: Tensor) -> tuple[str, ...]:
         place.path,
         in_words(parameter),
         str(tuple(value.shape)),
-        *(
-            f"{s.item():.4g}" if has_numbers else ""
-            for s in (value.min(), value.median(), value.max())
-        ),
+        *(s.item() if has_numbers else None for s in (value.min(), value.median(), value.max())),
         place.trains.unit if place.trains else "",
         domain,
         f"{int(inside.sum())}/{value.numel()}" if has_numbers else "",

@@ -1,12 +1,15 @@
-"""Tables and short forms of values, as text."""
+"""Tables and short forms of values: text, HTML in a notebook, and rows of a DataFrame."""
 
 from __future__ import annotations
 
+import html
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-__all__ = ["span", "table"]
+__all__ = ["Table", "span"]
 
 # The columns that are aligned to the right.
 _RIGHT = {"min", "median", "max", "inside", "value", "time constant"}
@@ -20,15 +23,83 @@ def span(value: Tensor) -> str:
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned text, without the columns in which nothing stands."""
-    kept = [n for n in range(len(header)) if not rows or any(row[n] for row in rows)]
-    lines = [[line[n] for n in kept] for line in (header, *rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(kept))]
+class Table(str):
+    """A table: aligned text, which a notebook shows as HTML.
+
+    Columns in which nothing stands are left out of the text.
+
+    Args:
+        header: the names of the columns.
+        rows: the cells, row by row. Floating-point numbers are printed with four digits.
+
+    >>> table = Table(("name", "min"), [("tau", 2.0), ("beta", 0.51234)])
+    >>> table
+    name     min
+    tau        2
+    beta  0.5123
+    """
+
+    __slots__ = ("header", "rows")
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def __new__(cls, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+        table = super().__new__(cls, _aligned(*_shown(header, rows)))
+        table.header, table.rows = header, rows
+        return table
+
+    def __getnewargs__(self) -> Any:
+        return self.header, self.rows
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        header, rows = _shown(self.header, self.rows)
+        lines = [_html_row("th", header, header), *(_html_row("td", header, row) for row in rows)]
+        return f"<table>{''.join(lines)}</table>"
+
+    def to_frame(self) -> Any:
+        """The table as a `pandas.DataFrame`, with the numbers as numbers.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        pandas = importlib.import_module("pandas")  # It is asked for here only.
+        return pandas.DataFrame(self.rows, columns=list(self.header))
+
+
+def _shown(
+    header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> tuple[Sequence[str], list[list[str]]]:
+    """The header and the cells as text, without the columns in which nothing stands."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    kept = [n for n in range(len(header)) if not cells or any(row[n] for row in cells)]
+    return [header[n] for n in kept], [[row[n] for n in kept] for row in cells]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, *rows]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(header))]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-            for name, cell, width in zip(lines[0], line, widths, strict=True)
+            for name, cell, width in zip(header, line, widths, strict=True)
         ).rstrip()
         for line in lines
     )
+
+
+def _html_row(tag: str, header: Sequence[str], row: Sequence[str]) -> str:
+    cells = (
+        f"<{tag} style='text-align: {'right' if name in _RIGHT else 'left'}'>"
+        f"{html.escape(cell)}</{tag}>"
+        for name, cell in zip(header, row, strict=True)
+    )
+    return f"<tr>{''.join(cells)}</tr>"

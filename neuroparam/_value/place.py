@@ -12,9 +12,11 @@ from torch import nn
 
 from neuroparam._catalogue.entries import Refused, Trains
 from neuroparam._catalogue.quantities import Quantity
-from neuroparam._catalogue.registry import row_of
+from neuroparam._catalogue.registry import default_parametrization, row_of
+from neuroparam._catalogue.words import Hint, hint_of
 from neuroparam._ground.errors import UnsupportedModuleError
 from neuroparam._ground.messages import describe
+from neuroparam._maps.base import Parametrization
 from neuroparam._value.injected import parametrizations_of
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.records import neuron_at
@@ -78,6 +80,16 @@ class Place:
     def trains(self) -> Trains | None:
         """What the catalogue says of it, if it says that it trains."""
         return self.row if isinstance(self.row, Trains) else None
+
+    @cached_property
+    def hint(self) -> Hint:
+        """What its name says of it. It must be a real number or tensor."""
+        return hint_of(self.field, self.value, (type(self.owner).__name__, *self.path.split(".")))
+
+    @property
+    def default(self) -> Parametrization:
+        """The parametrization that it gets if the user only names it."""
+        return default_parametrization(self.neuron, self.trains, self.hint)
 
     @property
     def quantity(self) -> Quantity | None:
