@@ -13,7 +13,7 @@ from neuroparam._value.injected import add_parameter, remove_parameter, watch
 from neuroparam._value.parameter import NeuronParameter, alive
 from neuroparam._value.place import Place, attached, is_attached
 from neuroparam._value.records import Record
-from neuroparam._value.storage import Kind, Storage
+from neuroparam._value.storage import Kind, Storage, memories_of, reset_values_of
 
 __all__ = ["Undo", "attach", "detach", "rebuild_records"]
 
@@ -44,7 +44,7 @@ class Undo:
         self._stores = [
             (store, store.copy())
             for _, _, attributes in self._parts
-            for store in map(attributes.get, _STORES)
+            for store in map(attributes.get, [*_STORES, "_memories", "_memories_rv"])
             if isinstance(store, (dict, set))
         ]
         hooks = [p._post_accumulate_grad_hooks for p in parameters]
@@ -95,7 +95,9 @@ def attach(place: Place, parameter: NeuronParameter) -> None:
 
 def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
     """Removes a plain value from its owner, and says how it was stored."""
-    stores: tuple[dict[str, Any], ...] = (owner._parameters, owner._buffers, owner.__dict__)
+    memories = memories_of(owner)
+    stores: tuple[dict[str, Any], ...]
+    stores = (owner._parameters, owner._buffers, owner.__dict__, memories)
     store = next(store for store in stores if name in store)
     index = list(store).index(name)
     plain = store.pop(name)
@@ -105,6 +107,8 @@ def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
         persistent = name not in owner._non_persistent_buffers_set
         owner._non_persistent_buffers_set.discard(name)
         return Storage(Kind.BUFFER, index, persistent=persistent)
+    if store is memories:
+        return Storage(Kind.MEMORY, index)
     return Storage(Kind.TENSOR if isinstance(plain, Tensor) else Kind.NUMBER, index)
 
 
@@ -141,8 +145,13 @@ def detach(place: Place) -> None:
         if not storage.persistent:
             owner._non_persistent_buffers_set.add(name)
     else:
-        is_single = storage.kind is Kind.NUMBER and value.ndim == 0
-        _insert(owner.__dict__, storage.index, name, value.item() if is_single else value)
+        is_single = storage.kind in (Kind.NUMBER, Kind.MEMORY) and value.ndim == 0
+        plain_value = value.item() if is_single else value
+        if storage.kind is Kind.MEMORY:
+            _insert(memories_of(owner), storage.index, name, plain_value)
+            reset_values_of(owner)[name] = plain_value
+        else:
+            _insert(owner.__dict__, storage.index, name, plain_value)
 
 
 def _insert(store: dict[str, Any], index: int, name: str, value: Any) -> None:

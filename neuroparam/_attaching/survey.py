@@ -15,7 +15,7 @@ from neuroparam._value.injected import parametrizations_of
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place, refuse_non_module
 from neuroparam._value.records import fields_of, is_record, neuron_at
-from neuroparam._value.storage import Kind
+from neuroparam._value.storage import Kind, memories_of
 
 __all__ = ["candidates", "each_once", "is_candidate", "not_offered", "survey"]
 
@@ -36,7 +36,10 @@ def survey(module: nn.Module) -> Iterator[Place]:
         start = f"{prefix}." if prefix else ""
         for name, fields, kind, value in _stored_in(owner):
             path = start + ".".join((name, *fields))
-            yield Place(path, owner, name, fields, neuron, kind, value)
+            place = Place(path, owner, name, fields, neuron, kind, value)
+            # Nearly all memories are states.
+            if kind is not Kind.MEMORY or place.row is not None:
+                yield place
 
 
 def _stored_in(owner: nn.Module) -> Iterator[tuple[str, tuple[str, ...], Kind, Any]]:
@@ -48,6 +51,9 @@ def _stored_in(owner: nn.Module) -> Iterator[tuple[str, tuple[str, ...], Kind, A
                 yield name, (), kind, tensor
     for name, parametrization in parametrizations_of(owner).items():
         yield name, (), Kind.ATTACHED, parametrization
+    for name, value in memories_of(owner).items():
+        if is_number(value):
+            yield name, (), Kind.MEMORY, value
     for name, value in owner.__dict__.items():
         if is_record(value):
             for fields, field in _fields(value):

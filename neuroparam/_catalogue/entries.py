@@ -107,17 +107,19 @@ class Adapted:
 
     Attributes:
         members: a class whose properties, methods and constants take the place of the library's
-            own. They are copied into the class of each attached module, so they cannot use
-            `super()`; `plain_class(self)` is the library's class.
+            own, or a function from the library's class to such a class. They are copied into the
+            class of each attached module, so they cannot use `super()`; `plain_class(self)` is
+            the library's class.
         modules: patterns of class names; a subclass counts.
     """
 
-    members: type
+    members: type | Callable[[type], type]
     modules: tuple[str, ...] = ("*",)
 
-    def body(self) -> dict[str, Any]:
-        """The members, by name, without what every class has."""
-        return {n: m for n, m in vars(self.members).items() if n not in _IN_EVERY_CLASS}
+    def body(self, plain: type) -> dict[str, Any]:
+        """The members for modules of a class, by name, without what every class has."""
+        members = self.members if isinstance(self.members, type) else self.members(plain)
+        return {n: m for n, m in vars(members).items() if n not in _IN_EVERY_CLASS}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,8 +156,9 @@ def _refuse_unless_library(library: object) -> None:
     for entry in (*library.rows, *library.adapted):
         _refuse_unless_all("modules", entry.modules, (str,))
     for adapted in library.adapted:
-        if not isinstance(adapted.members, type):
-            raise InvalidArgumentError("members", adapted.members, "must be a class")
+        if not callable(adapted.members):
+            wanted = "must be a class, or a function that gives one"
+            raise InvalidArgumentError("members", adapted.members, wanted)
 
 
 def _refuse_unless_all(argument: str, given: object, kinds: tuple[type, ...]) -> None:

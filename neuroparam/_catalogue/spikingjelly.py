@@ -64,32 +64,70 @@ def _learns_its_threshold(neuron: nn.Module) -> bool:
     return bool(getattr(neuron, "learnable_vth", False))
 
 
-def _is_torchscript(neuron: nn.Module) -> bool:
-    methods = (value for kind in type(neuron).__mro__ for value in list(vars(kind).values()))
-    return any(
-        isinstance(getattr(method, "__func__", method), torch.jit.ScriptFunction)
-        for method in methods
-    )
+# The attribute of a TorchScript function in which torch keeps the function that it was made from.
+_SOURCE = "_torchdynamo_inline"
+
+
+def _scripted(kind: type) -> dict[str, Any]:
+    """The TorchScript functions of a class, by name: releases before 2.0 compute in them."""
+    members: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        members.update(vars(base))
+    functions = {name: getattr(member, "__func__", member) for name, member in members.items()}
+    return {n: f for n, f in functions.items() if isinstance(f, torch.jit.ScriptFunction)}
+
+
+def _members(plain: type) -> type:
+    """What attached nodes of a class do differently.
+
+    TorchScript functions take the time constant and the threshold as floats. The functions that
+    they were made from take tensors too, and compute the same.
+    """
+    scripted = _scripted(plain)
+    if not scripted:
+        return _AnyNode
+    sources = {name: staticmethod(getattr(f, _SOURCE)) for name, f in scripted.items()}
+    return type("_Unscripted", (), sources)
+
+
+def _has_no_source(neuron: nn.Module) -> bool:
+    return any(not hasattr(f, _SOURCE) for f in _scripted(type(neuron)).values())
+
+
+def _is_old_on_cupy(neuron: nn.Module) -> bool:
+    is_old = "clock_driven" in type(neuron).__module__ or bool(_scripted(type(neuron)))
+    return is_old and getattr(neuron, "backend", None) == "cupy"
 
 
 SPIKINGJELLY = Library(
     package="spikingjelly",
     adapted=(
         Adapted(modules=("ILIFNode",), members=_ILIFNode),
-        Adapted(members=_AnyNode),
+        Adapted(members=_members),
     ),
     rows=(
         # What is refused:
         *(
             Refused(
                 field=name,
-                reason=(
-                    "this release of SpikingJelly computes in TorchScript functions that take "
-                    "floats"
-                ),
-                instead="Upgrade to SpikingJelly 2.0 or newer.",
+                reason=reason,
+                instead=instead,
                 quantity=quantity,
-                only_if=_is_torchscript,
+                only_if=only_if,
+            )
+            for reason, instead, only_if in (
+                (
+                    "this release of SpikingJelly computes in TorchScript functions that take "
+                    "floats",
+                    "Upgrade to SpikingJelly 2.0 or newer.",
+                    _has_no_source,
+                ),
+                (
+                    'with backend="cupy" this release of SpikingJelly computes in kernels that '
+                    "take floats",
+                    'Set backend="torch", or upgrade to SpikingJelly 2.0 or newer.',
+                    _is_old_on_cupy,
+                ),
             )
             for name, quantity in (
                 ("tau", Quantity.TAU_MEM),

@@ -401,7 +401,7 @@ def _class_for(plain: Any, names: frozenset[str], records: frozenset[str] = froz
         **methods,
         **({"forward": running(plain, _values_of)} if has_forward(plain) else {}),
         **({"recompile": _recompile} if issubclass(plain, fx.GraphModule) else {}),
-        **(adapted.body() if adapted else {}),
+        **(adapted.body(plain) if adapted else {}),
         **{name: wrapped(_value_property(name)) for name in names},
     }
     made = _derived(plain, f"Parametrized{plain.__name__}", body)

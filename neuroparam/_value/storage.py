@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Kind", "Storage"]
+from torch import nn
+
+__all__ = ["Kind", "Storage", "memories_of", "reset_values_of"]
 
 
 class Kind(enum.Enum):
@@ -15,6 +18,7 @@ class Kind(enum.Enum):
     BUFFER = "buffer"
     TENSOR = "tensor attribute"
     NUMBER = "number"
+    MEMORY = "memory"
     ATTACHED = "attached"
 
 
@@ -38,3 +42,21 @@ class Storage:
     def in_state_dict(self) -> bool:
         """Whether the plain module's state dict holds the value."""
         return self.kind is Kind.PARAMETER or (self.kind is Kind.BUFFER and self.persistent)
+
+
+def memories_of(module: nn.Module) -> dict[str, Any]:
+    """What modules of SpikingJelly keep in a dictionary of their own, by name.
+
+    In `spikingjelly.clock_driven` thresholds are there, beside the states.
+    """
+    return _dictionary_of(module, "_memories")
+
+
+def reset_values_of(module: nn.Module) -> dict[str, Any]:
+    """What the memories become when the module is reset."""
+    return _dictionary_of(module, "_memories_rv")
+
+
+def _dictionary_of(module: nn.Module, name: str) -> dict[str, Any]:
+    found = module.__dict__.get(name)
+    return found if isinstance(found, dict) and hasattr(module, "register_memory") else {}

@@ -46,7 +46,7 @@ def test_all_that_a_class_itself_defines_is_adapted() -> None:
         def value(self) -> float:
             return 1.0
 
-    assert list(Adapted(members=Members).body()) == ["constant", "method", "value"]
+    assert list(Adapted(members=Members).body(object)) == ["constant", "method", "value"]
 
 
 def test_a_row_applies_to_every_class_unless_it_says_otherwise() -> None:
