@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
@@ -18,7 +19,11 @@ __all__ = ["as_quantity", "values"]
 
 
 def values(
-    module: nn.Module, quantity: Quantity | None = None, *, dt: float | None = None
+    module: nn.Module,
+    quantity: Quantity | None = None,
+    *,
+    dt: float | None = None,
+    detach: bool = True,
 ) -> dict[str, Tensor]:
     """The present values of all attached parameters, or of one quantity.
 
@@ -27,10 +32,12 @@ def values(
         quantity: only the values of this quantity, in its unit: time constants in seconds.
         dt: the time step of the simulation in seconds, needed for a quantity that was attached
             by its path in a library without a time step of its own.
+        detach: False for values with their graph, so that a prior on them is a term of the loss.
+            Each call computes them anew.
 
     Returns:
         Path -> value, in the unit in which the module stores it or in that of the quantity; a
-        copy without gradient.
+        copy without gradient, unless `detach` is False.
 
     Raises:
         UnsupportedModuleError: it is no module.
@@ -45,6 +52,8 @@ def values(
         >>> module.tau = 20.0
         >>> values(make_trainable(module, "tau"))
         {'tau': tensor(20.)}
+        >>> prior = (values(module, detach=False)["tau"].log() - 3.0).square()
+        >>> prior.backward()
     """
     if quantity is not None and not isinstance(quantity, Quantity):
         raise InvalidArgumentError(
@@ -55,13 +64,12 @@ def values(
         for place in chosen:
             with placed(place.path):
                 time_step(place.neuron, dt)
-    with torch.no_grad():
-        return {
-            place.path: (whole(place.parameter()) if quantity is None else as_quantity(place, dt))
-            .detach()
-            .clone()
+    with contextlib.nullcontext() if not detach else torch.no_grad():
+        found = {
+            place.path: whole(place.parameter()) if quantity is None else as_quantity(place, dt)
             for place in chosen
         }
+    return {path: value.detach().clone() for path, value in found.items()} if detach else found
 
 
 def as_quantity(place: Place, dt: float | None) -> Tensor:
@@ -76,7 +84,7 @@ def as_quantity(place: Place, dt: float | None) -> Tensor:
         if unit is None:
             found = unit_of(place.neuron, place.trains, dt)
             value = whole(place.parameter())
-            return value if found is None else found.right_inverse(value.double()).to(value.dtype)
+            return value if found is None else found.inverse(value.double()).to(value.dtype)
         if dt is not None and isinstance(unit, WithStep):
             if not math.isclose(unit.dt, dt, rel_tol=1e-6):
                 raise TimeStepError(f"it is attached with {unit!r}, and dt={dt!r} was given.")

@@ -166,6 +166,10 @@ class LimitedMap(NotesHooks, Parametrization):
             self.refuse_where(self.outside_domain(value), value)
             self._fit(value.double())
             self._prepare()
+        return self.inverse(value)
+
+    def inverse(self, value: Tensor) -> Tensor:
+        """The same, with a gradient, for a map whose constants are all set."""
         self.refuse_where(self.outside(value), value)
         return self._invert(working(value), self.limits(value.dtype)).to(value.dtype)
 
