@@ -34,7 +34,7 @@ NODES: list[tuple[Callable[..., Any], list[str]]] = [
     (neuron.QIFNode, ["tau", "v_threshold"]),
     (neuron.EIFNode, ["tau", "v_threshold"]),
     (neuron.IzhikevichNode, ["tau", "tau_w", "v_threshold"]),
-    (neuron.KLIFNode, ["v_threshold", "k"]),
+    (neuron.KLIFNode, ["tau", "v_threshold", "k"]),
 ]
 CLOCK_DRIVEN: list[tuple[Callable[..., Any], list[str]]] = [
     (clock_neuron.IFNode, ["v_threshold"]),
@@ -52,11 +52,11 @@ every_reset = pytest.mark.parametrize("v_reset", [0.0, -0.1, None], ids=["0", "-
 
 
 def built(kind: Callable[..., Any], mode: str, v_reset: float | None = 0.0, **keywords: Any) -> Any:
-    """A node; KLIF has no reset to another voltage than 0."""
-    if v_reset is not None and (v_reset or kind in (neuron.QIFNode, neuron.EIFNode)):
-        keywords["v_reset"] = v_reset
-    elif v_reset is None:
-        keywords["v_reset"] = None
+    if kind is neuron.KLIFNode and v_reset is None:
+        pytest.skip("KLIFNode cannot subtract the threshold, attached or not")
+    keywords["v_reset"] = v_reset
+    if kind is neuron.IzhikevichNode:  # With its own constants it does not adapt.
+        keywords |= {"a": 0.2, "b": 0.1}
     if mode:
         keywords["step_mode"] = mode
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def run(node: Any, x: Tensor) -> Tensor:
 
 def inputs(dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return 1.5 * torch.rand(12, 3, N, dtype=torch.float64, generator=generator).to(dtype)
+    return 2.0 * torch.rand(12, 3, N, dtype=torch.float64, generator=generator).to(dtype)
 
 
 def loss_of(output: Tensor) -> Tensor:
@@ -98,19 +98,15 @@ def test_a_node_computes_bit_for_bit_what_it_did_and_trains(
         plain.train(training), node.train(training)
         with torch.set_grad_enabled(training):
             found, expected = run(node, x), run(plain, x)
-        assert torch.equal(found, expected) == _is_exact(names, shape)
-        torch.testing.assert_close(found, expected)
+        assert torch.equal(found, expected)
     loss_of(found).backward()
     for raw in neuron_parameters(node):
         assert raw.grad is not None
         assert raw.grad.abs().sum() > 0
     fixed = make_fixed(copy.deepcopy(node))
     assert type(fixed) is type(plain)
-    torch.testing.assert_close(run(fixed, x), found)
-
-
-def _is_exact(names: list[str], shape: tuple[int, ...] | None) -> bool:
-    return True
+    if shape is None:  # The plain nodes take one number.
+        assert torch.equal(run(fixed, x), found)
 
 
 @every_node
@@ -120,8 +116,8 @@ def test_gradients_agree_with_finite_differences(
 ) -> None:
     surrogates = clock_surrogate if "clock_driven" in kind.__module__ else surrogate
     smooth = surrogates.Sigmoid(alpha=2.0, spiking=False)
-    node = built(kind, mode, v_reset, surrogate_function=smooth).double()
-    make_trainable(node, names, shape=(N,))
+    node = built(kind, mode, v_reset, surrogate_function=smooth)
+    make_trainable(node, names, shape=(N,)).double()
     x = inputs(torch.float64)
     loss_of(run(node, x)).backward()
     for raw in neuron_parameters(node):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support.inside import span, table
+from tests.support.inside import Table, span
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_value_is_its_number_or_its_ends(value: torch.Tensor, words: str) -> N
 
 def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
     rows = [("tau", "20", "a time constant"), ("threshold", "0.5", "")]
-    assert table(("name", "value", "meaning"), rows).splitlines() == [
+    assert Table(("name", "value", "meaning"), rows).splitlines() == [
         "name       value  meaning",
         "tau           20  a time constant",
         "threshold    0.5",
@@ -35,7 +35,7 @@ def test_columns_are_aligned_and_numbers_stand_to_the_right() -> None:
 
 def test_a_column_in_which_nothing_stands_is_left_out() -> None:
     rows = [("tau", "", "20"), ("gain", "", "2")]
-    assert table(("name", "unit", "value"), rows).splitlines() == [
+    assert Table(("name", "unit", "value"), rows).splitlines() == [
         "name  value",
         "tau      20",
         "gain      2",
@@ -43,4 +43,4 @@ def test_a_column_in_which_nothing_stands_is_left_out() -> None:
 
 
 def test_without_rows_every_column_is_named() -> None:
-    assert table(("name", "unit", "value"), []) == "name  unit  value"
+    assert Table(("name", "unit", "value"), []) == "name  unit  value"

@@ -41,7 +41,7 @@ from neuroparam._ground.torch_state import (
     transform_level,
     whole,
 )
-from neuroparam._looking.text import span, table
+from neuroparam._looking.text import Table, span
 from neuroparam._maps import floats
 from neuroparam._maps.base import bounds_of
 from neuroparam._maps.fused import FUSED, fused
@@ -66,6 +66,7 @@ __all__ = [
     "Record",
     "Refused",
     "Storage",
+    "Table",
     "TimeConstantMap",
     "Trains",
     "all_modules",
@@ -123,7 +124,6 @@ __all__ = [
     "step_of",
     "survey",
     "switch",
-    "table",
     "time_step",
     "transform_level",
     "unit_of",
