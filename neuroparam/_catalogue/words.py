@@ -42,10 +42,11 @@ _STATES = frozenset(
     {"mem", "membrane", "potential", "spike", "spikes", "spk", "state", "states", "syn", "trace"}
 )
 _LETTERS = frozenset({"i", "s", "u", "v", "z"})
+_STEP = "it is the time step, by its name"
 # Names of what is no neuron parameter: any of the words, and what it is then.
 _OTHERS = (
     (_STATES, "named like a state, which a module overwrites"),
-    (frozenset({"dt", "timestep"}), "it is the time step, by its name"),
+    (frozenset({"dt", "timestep"}), _STEP),
     (frozenset({"drop", "dropout"}), "it belongs to dropout, by its name"),
     (
         frozenset({"sharpness", "slope", "steepness"}),
@@ -78,11 +79,13 @@ def hint_of(field: str, value: Any, around: Iterable[str] = ()) -> Hint:
         return Hint(trains=False, why=_MAPPED, is_mapped=True)
     if any("surrogate" in _words(name) for name in (*around, field)):
         return Hint(trains=False, why=_SURROGATE)
-    is_parameter = bool((_TIME_CONSTANTS | _DECAYS) & set(words)) or _is_threshold(words)
+    is_parameter = bool(_TIME_CONSTANTS & set(words)) or _is_decay(words) or _is_threshold(words)
     for others, why in _OTHERS:
         # The second word of `tau_mem` says which time constant it is; `weight_decay` is none.
         if others & set(words) and not (is_parameter and others is _STATES):
             return Hint(trains=False, why=why)
+    if {"time", "step"} <= set(words):
+        return Hint(trains=False, why=_STEP)
     if len(words) == 1 and words[0] in _LETTERS:
         return Hint(trains=False, why=_OTHERS[0][1])
     if not _all(value > 0):
@@ -96,16 +99,19 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
+def _is_decay(words: list[str]) -> bool:
+    return any(word in _DECAYS or word.startswith("dcy") for word in words)
+
+
 def _is_threshold(words: list[str]) -> bool:
     return any(word in _THRESHOLDS or re.match("thr(?!ee|o|u)", word) for word in words)
 
 
 def _of_positive(words: list[str], value: Any) -> Hint:
     """What the words of a name say of a positive value."""
-    given = set(words)
-    if _TIME_CONSTANTS & given:
+    if _TIME_CONSTANTS & set(words):
         return Hint(trains=True, why="named like a time constant", default=ExpScaledLog)
-    if (_DECAYS & given or any(word.startswith("dcy") for word in words)) and _all(value < 1):
+    if _is_decay(words) and _all(value < 1):
         why = "named like a decay, and between 0 and 1"
         return Hint(trains=True, why=why, default=lambda: BoundedSigmoid(0.0, 1.0))
     if _is_threshold(words):

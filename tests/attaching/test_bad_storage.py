@@ -107,7 +107,7 @@ def test_a_bad_call_says_what_to_do_and_changes_nothing(case: Bad) -> None:
 @pytest.mark.parametrize("kind", [numpy.float32, numpy.float64, numpy.float16, numpy.int64])
 def test_a_number_of_numpy_is_a_number(kind: type) -> None:
     module = Holder(tau=kind(20))
-    assert [found.path for found in find(module)] == (["tau"] if kind(0.5) else [])
+    assert [found.path for found in find(module)] == ["tau"]
     make_trainable(module, "tau")
     assert module.tau.item() == 20.0
     assert module.tau.requires_grad

@@ -50,7 +50,7 @@ def test_what_is_attached_is_found_once_and_not_its_raw_tensor() -> None:
 
 
 def test_floating_point_numbers_and_vectors_are_worth_training() -> None:
-    assert [place.path for place in candidates(Stores())] == ["rate", "tau"]
+    assert [place.path for place in candidates(Stores())] == ["tau", "rate"]
     assert [place.path for place in candidates(nn.Sequential(nn.Linear(2, 2)))] == []
 
 

@@ -7,12 +7,11 @@ import snntorch as snn
 from sinabs.layers import LIF
 from torch import nn
 
-from neuroparam import BoundedSigmoid, ExpScaledLog, Quantity, Softplus
+from neuroparam import BoundedSigmoid, ExpScaledLog, Quantity, Softplus, find
 from tests.support.inside import (
     BUILT_IN,
     Refused,
     Trains,
-    default_parametrization,
     is_catalogued,
     row_of,
 )
@@ -39,11 +38,11 @@ def test_nothing_is_known_of_other_fields_and_other_modules() -> None:
 
 
 def test_defaults_keep_a_module_valid() -> None:
-    leaky = snn.Leaky(beta=0.9)
-    assert default_parametrization(leaky, "beta").image(0, 1) == BoundedSigmoid(0, 1).image(0, 1)
-    assert isinstance(default_parametrization(leaky, "threshold"), Softplus)
-    assert isinstance(default_parametrization(LIF(tau_mem=20.0), "tau_mem"), ExpScaledLog)
-    assert isinstance(default_parametrization(nn.Linear(2, 2), "tau"), ExpScaledLog)
+    leaky = {found.path: found.parametrization for found in find(snn.Leaky(beta=0.9))}
+    assert repr(leaky["beta"]) == repr(BoundedSigmoid(0.0, 1.0))
+    assert isinstance(leaky["threshold"], Softplus)
+    (tau_mem,) = (each for each in find(LIF(tau_mem=20.0)) if each.path == "tau_mem")
+    assert isinstance(tau_mem.parametrization, ExpScaledLog)
 
 
 def test_each_library_says_of_each_row_what_it_is() -> None:

@@ -43,8 +43,10 @@ def test_a_value_is_a_copy_without_gradient() -> None:
 def test_candidates_print_as_a_table() -> None:
     found = find(FromRecord(Pair()))
     assert str(found).splitlines() == [
-        "name    storage  shape  value",
-        "p.tau   number   ()         4",
-        "p.gain  number   ()         2",
+        "name    storage  shape  value  gets                                   why",
+        "p.tau   number   ()         4  ExpScaledLog(scale=1, reference=None)  "
+        "named like a time constant",
+        "p.gain  number   ()         2  ExpScaledLog(scale=1, reference=None)  "
+        "positive, and its name says nothing",
     ]
     assert repr(found) == str(found)

@@ -24,7 +24,6 @@ from neuroparam._catalogue.common import own_step, states
 from neuroparam._catalogue.entries import Refused, Trains, classes_of
 from neuroparam._catalogue.registry import (
     BUILT_IN,
-    default_parametrization,
     is_catalogued,
     row_of,
     step_of,
@@ -81,7 +80,6 @@ __all__ = [
     "candidates",
     "catalogue",
     "classes_of",
-    "default_parametrization",
     "describe",
     "detach",
     "each_once",
