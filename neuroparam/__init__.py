@@ -4,6 +4,7 @@ from neuroparam import errors
 from neuroparam._attaching.trainable import make_fixed, make_trainable
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import register
+from neuroparam._looking.audit import audit
 from neuroparam._looking.candidates import find
 from neuroparam._looking.groups import neuron_parameters, param_groups
 from neuroparam._looking.summary import summary
@@ -26,6 +27,7 @@ __all__ = [
     "Rate",
     "Softplus",
     "Steps",
+    "audit",
     "cached",
     "check_gradients",
     "errors",

@@ -17,7 +17,7 @@ from neuroparam._value.place import Place, refuse_non_module
 from neuroparam._value.records import fields_of, is_record, neuron_at
 from neuroparam._value.storage import Kind, memories_of
 
-__all__ = ["candidates", "each_once", "is_candidate", "not_offered", "survey"]
+__all__ = ["candidates", "each_once", "is_candidate", "is_own", "not_offered", "survey"]
 
 
 def survey(module: nn.Module) -> Iterator[Place]:
@@ -111,7 +111,7 @@ def is_candidate(place: Place) -> bool:
         return False
     if place.row is not None or is_catalogued(place.neuron):
         return place.row is not None
-    if not _is_own(place) or place.hint.trains is False:
+    if not is_own(place) or place.hint.trains is False:
         return False
     return place.hint.trains is True or _may_be_trained(place.value)
 
@@ -121,7 +121,7 @@ def _is_known(place: Place) -> bool:
     return place.kind is Kind.ATTACHED or place.row is not None or place.hint.trains is True
 
 
-def _is_own(place: Place) -> bool:
+def is_own(place: Place) -> bool:
     """Whether a value may be the user's: not private, and in no layer of torch."""
     is_of_torch = type(place.owner).__module__.startswith("torch.")
     return not (place.attribute.startswith("_") or is_of_torch)
@@ -139,6 +139,6 @@ def _why_not_offered(place: Place) -> str | None:
     if place.kind is Kind.ATTACHED or isinstance(place.row, Refused):
         problem = why_unfit(place)
         return None if problem is None else problem[0]
-    if place.row is not None or is_catalogued(place.neuron) or not _is_own(place):
+    if place.row is not None or is_catalogued(place.neuron) or not is_own(place):
         return None
     return place.hint.why if why_unfit(place) is None and place.hint.trains is False else None

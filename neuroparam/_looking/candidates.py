@@ -138,9 +138,9 @@ def find(module: nn.Module) -> Candidates:
         ...         super().__init__()
         ...         self.tau, self.threshold = 20.0, torch.ones(3)
         >>> print(find(torch.nn.Sequential(torch.nn.Linear(2, 3), Leaky())))
-        name         storage           shape  value
-        1.tau        number            ()        20
-        1.threshold  tensor attribute  (3,)       1
+        name         storage           shape  value  gets                                   why
+        1.tau        number            ()        20  ExpScaledLog(scale=1, reference=None)  named like a time constant
+        1.threshold  tensor attribute  (3,)       1  Softplus(lower=0, scale=None)          named like a threshold
     """
     return Candidates(
         (_offered(place) for place in candidates(module)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -17,7 +17,9 @@ from neuroparam._maps.base import Parametrization
 from neuroparam._value.network import paths_in_networks
 from neuroparam._value.parameter import NeuronParameter, in_words
 
-__all__ = ["warn_if_bounded_again"]
+__all__ = ["clamped_to", "first_uses", "mapped_by", "warn_if_bounded_again"]
+
+_Source = TypeVar("_Source")
 
 # Functions that map any number into a range, by the names of their nodes in a graph.
 _MAPS = {
@@ -69,7 +71,7 @@ def warn_if_bounded_again(
         outputs: what the forward has given.
     """
     sources = {t.grad_fn: value for value, t in values.items() if t.grad_fn is not None}
-    for value, node, is_first in _first_uses(sources, outputs):
+    for value, node, is_first in first_uses(sources, outputs):
         if not isinstance(value.last_map, Parametrization):
             continue  # A map that states no domain may stay inside or not.
         problem = _clamped(value, node, is_first) or _mapped(value, node)
@@ -78,17 +80,17 @@ def warn_if_bounded_again(
             warn(f"{path!r}: {problem}", MisuseWarning)
 
 
-def _first_uses(
-    sources: Mapping[Any, NeuronParameter], outputs: Iterable[Tensor]
-) -> list[tuple[NeuronParameter, Any, bool]]:
+def first_uses(
+    sources: Mapping[Any, _Source], outputs: Iterable[Tensor]
+) -> list[tuple[_Source, Any, bool]]:
     """What takes the results of some nodes of a graph.
 
     Args:
-        sources: nodes that give a value.
+        sources: nodes that give a value, and what the value is.
         outputs: where to begin.
 
     Returns:
-        Each value, a node that takes it, and whether it is the first argument there.
+        What a value is, a node that takes it, and whether it is the first argument there.
     """
     if not sources:
         return []
@@ -116,8 +118,13 @@ def _first_uses(
     return uses
 
 
-def _clamped(value: NeuronParameter, node: Any, is_first: bool) -> str | None:
-    """What to say of a node that clamps a value to a range which the value can leave."""
+def clamped_to(node: Any, is_first: bool) -> tuple[float, float] | None:
+    """The range to which a node clamps a value; None if it does not, or to nothing fixed.
+
+    Args:
+        node: what takes the value.
+        is_first: whether the value is the first argument there.
+    """
     name = node.name()
     if name == "ReluBackward0":
         found: tuple[float | None, float | None] = 0.0, math.inf
@@ -134,8 +141,15 @@ def _clamped(value: NeuronParameter, node: Any, is_first: bool) -> str | None:
     else:
         return None
     lower, upper = found
-    if lower is None or upper is None:
+    return None if lower is None or upper is None else (lower, upper)
+
+
+def _clamped(value: NeuronParameter, node: Any, is_first: bool) -> str | None:
+    """What to say of a node that clamps a value to a range which the value can leave."""
+    found = clamped_to(node, is_first)
+    if found is None:
         return None
+    lower, upper = found
     lowest, highest = value.bounds
     if lower <= lowest and highest <= upper:
         return None
@@ -163,9 +177,14 @@ def _bound(node: Any, name: str | None, narrower: Any, otherwise: float) -> floa
     return float(narrower(tensor.detach().flatten())) if isinstance(tensor, Tensor) else None
 
 
+def mapped_by(node: Any) -> str | None:
+    """The function by which a node maps any number into a range; None if it does not."""
+    return _MAPS.get(node.name())
+
+
 def _mapped(value: NeuronParameter, node: Any) -> str | None:
     """What to say of a node that maps a value into a range, where it has been mapped before."""
-    function = _MAPS.get(node.name())
+    function = mapped_by(node)
     if function is None or value.bounds == (-math.inf, math.inf):
         return None
     return (
