@@ -257,10 +257,10 @@ def _judged(place: Place, trial: Trial, is_state: bool) -> tuple[str, str, Param
             f"the forward maps it by {trial.mapped}: any number is valid, so train it without a map"
         )
         return "trains as it is", why, None
-    if trial.clamped:
-        return _clamped("the forward clamps it to", trial.clamped, place)
     if place.row is not None:
         return "train", "", None
+    if trial.clamped:
+        return _clamped("the forward clamps it to", trial.clamped, place)
     hint = place.hint
     default = None if hint.default is None else hint.default()
     return "train" if hint.trains and default else "could train", hint.why, default

@@ -137,10 +137,11 @@ def find(module: nn.Module) -> Candidates:
         ...     def __init__(self):
         ...         super().__init__()
         ...         self.tau, self.threshold = 20.0, torch.ones(3)
-        >>> print(find(torch.nn.Sequential(torch.nn.Linear(2, 3), Leaky())))
-        name         storage           shape  value  gets                                   why
-        1.tau        number            ()        20  ExpScaledLog(scale=1, reference=None)  named like a time constant
-        1.threshold  tensor attribute  (3,)       1  Softplus(lower=0, scale=None)          named like a threshold
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), Leaky())
+        >>> for found in find(net):
+        ...     print(found.path, found.shape, found.parametrization, found.why)
+        1.tau () ExpScaledLog(scale=1, reference=None) named like a time constant
+        1.threshold (3,) Softplus(lower=0, scale=None) named like a threshold
     """
     return Candidates(
         (_offered(place) for place in candidates(module)),

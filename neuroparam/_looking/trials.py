@@ -20,7 +20,7 @@ from neuroparam._attaching.trainable import make_trainable
 from neuroparam._ground.errors import NeuroparamError, NotTrainableError, UnsupportedModuleError
 from neuroparam._ground.torch_state import all_modules
 from neuroparam._maps.base import Parametrization
-from neuroparam._value.place import Place, attached
+from neuroparam._value.place import attached
 from neuroparam._value.running import tensors_in
 from neuroparam._value.uses import clamped_to, first_uses, mapped_by
 
@@ -132,20 +132,26 @@ def _weighted(outputs: list[Tensor]) -> Tensor:
 def overwritten(network: nn.Module, run: Run) -> set[str]:
     """The paths of the numbers that a forward overwrites: those of its states."""
     tried = copy_of_network(network)
-    before = {place.path: _numbers(place) for place in survey(tried)}
+    before = {place.path: (place.value, _numbers(place.value)) for place in survey(tried)}
     _outputs(tried, run)
-    after = {place.path: _numbers(place) for place in survey(tried)}
-    return {path for path, kept in before.items() if not _is_same(kept, after.get(path))}
+    after = {place.path: place.value for place in survey(tried)}
+    return {
+        path
+        for path, (stored, numbers) in before.items()
+        if after.get(path) is not stored or not _is_same(stored, numbers)
+    }
 
 
-def _numbers(place: Place) -> Any:
-    return place.value.detach().clone() if isinstance(place.value, Tensor) else place.value
+def _numbers(stored: Any) -> Any:
+    return stored.detach().clone() if isinstance(stored, Tensor) else stored
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and bool(((one == other) | (one != one)).all())
-    return one is other or (type(one) is type(other) and bool(one == other))
+def _is_same(stored: Any, numbers: Any) -> bool:
+    """Whether a stored object has the numbers that it had."""
+    if not isinstance(stored, Tensor):
+        return True  # Only another object has another number.
+    same = stored.shape == numbers.shape
+    return same and bool(((stored == numbers) | (stored != stored)).all())
 
 
 def try_value(network: nn.Module, path: str, run: Run) -> Trial:

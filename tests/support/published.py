@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "PLIF",
     "BrainCogPLIF",
     "Heterogeneous",
     "LavaCuba",
-    "PLIF",
     "SiLIF",
     "Sparch",
     "Stork",
