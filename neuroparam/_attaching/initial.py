@@ -101,10 +101,9 @@ def _as_shape(shape: Any) -> torch.Size | None:
 
 
 def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
-    try:
-        return bool(torch.broadcast_shapes(shape, wanted) == wanted)
-    except (RuntimeError, TypeError, ValueError):  # A size may be more than torch can count.
-        return False
+    # `torch.broadcast_shapes` would import a second's worth of modules.
+    sizes = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(size in (1, most) for size, most in sizes)
 
 
 def _as_tensor(values: Any) -> Tensor:

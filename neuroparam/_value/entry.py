@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from neuroparam._ground.torch_state import transform_level
+from neuroparam._ground.torch_state import current_level
 from neuroparam._value.evidence import Evidence
 from neuroparam._value.writes import Copy, copy_of
 
@@ -28,7 +28,7 @@ class Evaluated(Protocol):
     def __call__(self) -> Tensor: ...
 
     def evaluated(self) -> Tensor:
-        """The same as a call, for eager code."""
+        """The same as a call, in eager code outside of `torch.func` transforms."""
 
     def refuse_written(self, copy: Copy) -> None:
         """Called when a forward has written into the value."""
@@ -78,7 +78,7 @@ class Entry:
         # The raw tensor, if nothing but its version need be asked within a forward. A value with a
         # graph serves in every gradient mode.
         simple = value.requires_grad and self.memory[-1] != 0 and not raw.is_inference()
-        self.only_version = raw if simple and not transform_level() else None
+        self.only_version = raw if simple and not current_level() else None
         # A backward pass sets this, because it frees the graph behind the value.
         self.graph_freed = False
 

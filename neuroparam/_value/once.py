@@ -128,12 +128,13 @@ class Scope:
 
     def _evaluate(self, parameter: Evaluated, raw: Tensor) -> Tensor:
         """The value, computed now, for this scope."""
+        compute = parameter if self.level else parameter.evaluated
         # The first read may be under no_grad, and later reads in this forward need the graph.
         if self.grad_enabled and not torch.is_grad_enabled():
             with torch.enable_grad():
-                value = parameter.evaluated()
+                value = compute()
         else:
-            value = parameter.evaluated()
+            value = compute()
         if not isinstance(value, Tensor):  # torch.fx traces, and has a node of its graph here.
             return value
         entry = self.values[parameter] = Entry(raw, value)
@@ -328,7 +329,7 @@ def close_scope(root: nn.Module) -> None:
         closed = scopes.pop()
         while closed.root is not root:
             closed = scopes.pop()
-        if not is_compiling() and closed.copies and not scopes and sys.exc_info()[0] is None:
+        if closed.copies and not scopes and not is_compiling() and sys.exc_info()[0] is None:
             closed.refuse_writes()
 
 

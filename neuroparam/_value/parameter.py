@@ -364,6 +364,13 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
         try:
             if is_compiling() or transform_level():
                 return super().forward()  # Neither knows hooks for saved tensors.
+        except AttributeError as error:
+            raise self._failed(error) from error
+        return self._computed()
+
+    def _computed(self) -> Tensor:
+        """The value in eager code, outside of `torch.func` transforms."""
+        try:
             self._follow()
             _copied.look(self, alive)
             value = fused(tuple(self._modules.values()), self.raw)
@@ -375,14 +382,16 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
             with saved_tensors_hooks(_packed, _unpacked):
                 return super().forward()
         except AttributeError as error:
-            # Inside a property, an AttributeError would mean that the attribute is missing.
-            # Modules that define __getattr__ would swallow it.
-            failed = EvaluationError(f"reading it failed: {error}")
-            raise failed.at(self.path_in_network()) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: AttributeError) -> EvaluationError:
+        # Inside a property, an AttributeError would mean that the attribute is missing. Modules
+        # that define __getattr__ would swallow it.
+        return EvaluationError(f"reading it failed: {error}").at(self.path_in_network())
 
     def evaluated(self) -> Tensor:
         """The value in eager code: a call, without what torch does around a module's forward."""
-        return self() if is_extended(self) else self.forward()
+        return self() if is_extended(self) else self._computed()
 
     def depends_on_raw_alone(self) -> bool:
         """Whether equal raw numbers give the value that was computed last.

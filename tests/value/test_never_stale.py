@@ -391,14 +391,14 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
 
 def evaluations(run: Callable[[], object]) -> int:
     count = 0
-    evaluate = NeuronParameter.forward
+    evaluate = NeuronParameter.evaluated
 
     def counted(parameter: NeuronParameter) -> Tensor:
         nonlocal count
         count += 1
         return evaluate(parameter)
 
-    with patch.object(NeuronParameter, "forward", counted):
+    with patch.object(NeuronParameter, "evaluated", counted):
         run()
     return count
 
