@@ -17,7 +17,7 @@ from neuroparam._value.place import Place, refuse_non_module
 from neuroparam._value.records import fields_of, is_record, neuron_at
 from neuroparam._value.storage import Kind, memories_of
 
-__all__ = ["candidates", "each_once", "is_candidate", "is_own", "not_offered", "survey"]
+__all__ = ["candidates", "each_once", "is_candidate", "is_own", "left_out", "survey"]
 
 
 def survey(module: nn.Module) -> Iterator[Place]:
@@ -97,7 +97,7 @@ def candidates(module: nn.Module) -> list[Place]:
     return sorted(found, key=lambda place: not _is_known(place))
 
 
-def not_offered(module: nn.Module) -> list[tuple[Place, str]]:
+def left_out(module: nn.Module) -> list[tuple[Place, str]]:
     """What looks like a number to train and is not among the candidates, and why."""
     places = each_once(place for place in survey(module) if not is_candidate(place))
     return [(place, why) for place in places if (why := _why_not_offered(place)) is not None]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._attaching.survey import candidates, not_offered
+from neuroparam._attaching.survey import candidates, left_out
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.torch_state import whole
 from neuroparam._looking.text import Table, span
@@ -145,7 +145,7 @@ def find(module: nn.Module) -> Candidates:
     """
     return Candidates(
         (_offered(place) for place in candidates(module)),
-        (_not_offered(place, why) for place, why in not_offered(module)),
+        (_not_offered(place, why) for place, why in left_out(module)),
     )
 
 
