@@ -63,7 +63,7 @@ class Candidates(list[Candidate]):
 
     def __init__(self, found: Iterable[Candidate] = (), not_offered: Iterable[Candidate] = ()):
         super().__init__(found)
-        self.not_offered = list(not_offered)
+        self.not_offered: list[Candidate] = list(not_offered)
 
     def _tables(self) -> list[Table]:
         header = ("name", "storage", "shape", "value", "unit", "meaning", "gets", "why")
