@@ -28,7 +28,6 @@ from tests.support.inside import (
     Trains,
     attached,
     bounds_of,
-    default_parametrization,
     survey,
 )
 
@@ -83,7 +82,7 @@ def row_of(case: Case) -> tuple[str, str]:
         place = places[candidate.path]
         unit = f", {candidate.unit}" if candidate.unit else ""
         mark = " ∂" if candidate.path in case.smooth else ""
-        default = default_parametrization(place.neuron, place.field)
+        default = place.default
         low, high = bounds_of([default])
         within = f"{type(default).__name__} in ({low:.3g}, {high:.4g})"
         trains.append(f"`{candidate.path}`{mark} {candidate.meaning}{unit}: {within}")
@@ -239,7 +238,7 @@ def native_row(case: Case, path: str) -> list[str]:
     """Module, value, domain, native at each learning rate, attached."""
     (place,) = (place for place in survey(built(case)) if place.path == path)
     assert isinstance(place.row, Trains)
-    bounds = bounds_of([default_parametrization(place.neuron, place.field)])
+    bounds = bounds_of([place.default])
     cells = []
     for learning_rate in LEARNING_RATES:
         module = built(case)

@@ -241,8 +241,10 @@ def _field(name: str) -> property:
     def get(stand_in: nn.Module) -> Any:
         if name in stand_in._buffers:
             return stand_in._buffers[name]
-        if name in stand_in.__dict__:
-            return stand_in.__dict__[name]
+        # torch.compile in torch 2.6 takes items of `stand_in.__dict__` for the property itself.
+        besides = vars(stand_in)
+        if name in besides:
+            return besides[name]
         return nn.Module.__getattr__(stand_in, name)
 
     def set_(stand_in: nn.Module, value: Any) -> None:

@@ -39,8 +39,9 @@ def test_the_next_float_of_a_power_of_two_is_the_one_that_torch_knows(
         assert floats.just_below(bound, dtype) == below
 
 
+# torch rounds a double to half precision by way of a single, which may round twice.
 @every_dtype
-@given(bound=st.floats(-100.0, 100.0).filter(lambda number: abs(number) > 0.5))
+@given(bound=st.floats(-100.0, 100.0, width=32).filter(lambda number: abs(number) > 0.5))
 @example(bound=0.9999999999)
 @example(bound=-0.9999999999)
 @example(bound=0.999)

@@ -113,7 +113,11 @@ def assigned(way: str) -> dict[str, Any]:
     record.tau = 7.0
     record.gain = torch.arange(1.0, N + 1)
     negative = message(lambda: setattr(record, "tau", -1.0))
-    seen = {"values": _plainly(values(net).items()), "summary": summary(net), "negative": negative}
+    seen = {
+        "values": _plainly(values(net).items()),
+        "summary": str(summary(net)),
+        "negative": negative,
+    }
     net(joint_batch()).clone().sum().backward()
     return seen
 
