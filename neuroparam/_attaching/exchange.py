@@ -13,12 +13,13 @@ from neuroparam._value.injected import add_parameter, remove_parameter, watch
 from neuroparam._value.parameter import NeuronParameter, alive
 from neuroparam._value.place import Place, attached, is_attached
 from neuroparam._value.records import Record
-from neuroparam._value.storage import Kind, Storage, memories_of, reset_values_of
+from neuroparam._value.storage import MEMORIES, Kind, Storage, memories_of, reset_values_of
 
 __all__ = ["Undo", "attach", "detach", "rebuild_records"]
 
-# The dictionaries and sets in which every module keeps its parts and its hooks.
+# The dictionaries and sets in which modules keep their parts, their hooks and their memories.
 _STORES = [name for name, store in nn.Module().__dict__.items() if isinstance(store, (dict, set))]
+_STORES += MEMORIES
 
 
 class Undo:
@@ -44,7 +45,7 @@ class Undo:
         self._stores = [
             (store, store.copy())
             for _, _, attributes in self._parts
-            for store in map(attributes.get, [*_STORES, "_memories", "_memories_rv"])
+            for store in map(attributes.get, _STORES)
             if isinstance(store, (dict, set))
         ]
         hooks = [p._post_accumulate_grad_hooks for p in parameters]
@@ -145,13 +146,12 @@ def detach(place: Place) -> None:
         if not storage.persistent:
             owner._non_persistent_buffers_set.add(name)
     else:
-        is_single = storage.kind in (Kind.NUMBER, Kind.MEMORY) and value.ndim == 0
-        plain_value = value.item() if is_single else value
-        if storage.kind is Kind.MEMORY:
-            _insert(memories_of(owner), storage.index, name, plain_value)
-            reset_values_of(owner)[name] = plain_value
-        else:
-            _insert(owner.__dict__, storage.index, name, plain_value)
+        given_back = value.item() if storage.is_number and value.ndim == 0 else value
+        is_memory = storage.kind is Kind.MEMORY
+        store = memories_of(owner) if is_memory else owner.__dict__
+        _insert(store, storage.index, name, given_back)
+        if is_memory:
+            reset_values_of(owner)[name] = given_back
 
 
 def _insert(store: dict[str, Any], index: int, name: str, value: Any) -> None:

@@ -17,7 +17,15 @@ from neuroparam._value.place import Place, refuse_non_module
 from neuroparam._value.records import fields_of, is_record, neuron_at
 from neuroparam._value.storage import Kind, memories_of
 
-__all__ = ["candidates", "each_once", "is_candidate", "is_own", "left_out", "survey"]
+__all__ = [
+    "candidates",
+    "each_once",
+    "is_candidate",
+    "is_own",
+    "left_out",
+    "may_be_trained",
+    "survey",
+]
 
 
 def survey(module: nn.Module) -> Iterator[Place]:
@@ -113,7 +121,7 @@ def is_candidate(place: Place) -> bool:
         return place.row is not None
     if not is_own(place) or place.hint.trains is False:
         return False
-    return place.hint.trains is True or _may_be_trained(place.value)
+    return place.hint.trains is True or may_be_trained(place.value)
 
 
 def _is_known(place: Place) -> bool:
@@ -127,7 +135,7 @@ def is_own(place: Place) -> bool:
     return not (place.attribute.startswith("_") or is_of_torch)
 
 
-def _may_be_trained(value: Any) -> bool:
+def may_be_trained(value: Any) -> bool:
     """Whether a number, of which nothing is known, is no size and no matrix of weights."""
     if isinstance(value, Tensor):
         # One value for each neuron or channel has other sizes of 1: (1, n), (c, 1, 1).

@@ -23,7 +23,6 @@ from neuroparam._training.forward import stop_watching, watch_forward
 from neuroparam._training.optimizers import refuse_not_finite
 from neuroparam._training.processes import refuse_sharded, refuse_wrapped
 from neuroparam._value.place import refuse_scripted
-from neuroparam._value.storage import Kind
 
 __all__ = ["make_fixed", "make_trainable"]
 
@@ -177,7 +176,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
     )
     chosen = attached_places(module, names)
     for place in chosen:
-        if place.parameter.raw.is_meta and place.parameter.storage.kind is Kind.NUMBER:
+        if place.parameter.raw.is_meta and place.parameter.storage.is_number:
             raise UnsupportedModuleError(
                 "it is to be a number again, and on the meta device there is none; materialise "
                 "the module first (to_empty, load_state_dict)."

@@ -23,15 +23,11 @@ from neuroparam._catalogue.rockpool import ROCKPOOL
 from neuroparam._catalogue.sinabs import SINABS
 from neuroparam._catalogue.snntorch import SNNTORCH
 from neuroparam._catalogue.spikingjelly import SPIKINGJELLY
-from neuroparam._catalogue.words import Hint
 from neuroparam._ground.errors import InvalidArgumentError
-from neuroparam._maps.base import Parametrization
-from neuroparam._maps.exp_scaled_log import ExpScaledLog
 
 __all__ = [
     "BUILT_IN",
     "adapted_for",
-    "default_parametrization",
     "is_catalogued",
     "register",
     "row_of",
@@ -196,21 +192,6 @@ def row_of(neuron: nn.Module, field: str) -> Trains | Refused | None:
 def is_catalogued(neuron: nn.Module) -> bool:
     """Whether a module belongs to a library of the catalogue."""
     return any(True for _ in _libraries_of(type(neuron)))
-
-
-def default_parametrization(neuron: nn.Module, row: Trains | None, hint: Hint) -> Parametrization:
-    """The parametrization for a value that the user only named.
-
-    Args:
-        neuron: the neuron module.
-        row: what the catalogue says of the value, if it does.
-        hint: what its name says.
-    """
-    if row is not None:
-        found = row.default(neuron)
-    else:
-        found = None if hint.default is None else hint.default()
-    return ExpScaledLog() if found is None else found
 
 
 def step_of(neuron: nn.Module) -> float | None:

@@ -95,8 +95,11 @@ def _has_no_source(neuron: nn.Module) -> bool:
 
 
 def _is_old_on_cupy(neuron: nn.Module) -> bool:
-    is_old = "clock_driven" in type(neuron).__module__ or bool(_scripted(type(neuron)))
-    return is_old and getattr(neuron, "backend", None) == "cupy"
+    if getattr(neuron, "backend", None) != "cupy":  # This is asked for each stored number.
+        return False
+    kind = type(neuron)
+    is_clock_driven = any("clock_driven" in base.__module__ for base in kind.__mro__)
+    return is_clock_driven or bool(_scripted(kind))
 
 
 SPIKINGJELLY = Library(

@@ -42,10 +42,11 @@ _STATES = frozenset(
     {"mem", "membrane", "potential", "spike", "spikes", "spk", "state", "states", "syn", "trace"}
 )
 _LETTERS = frozenset({"i", "s", "u", "v", "z"})
+_STATE = "named like a state, which a module overwrites"
 _STEP = "it is the time step, by its name"
 # Names of what is no neuron parameter: any of the words, and what it is then.
 _OTHERS = (
-    (_STATES, "named like a state, which a module overwrites"),
+    (_STATES, _STATE),
     (frozenset({"dt", "timestep"}), _STEP),
     (frozenset({"drop", "dropout"}), "it belongs to dropout, by its name"),
     (
@@ -87,7 +88,7 @@ def hint_of(field: str, value: Any, around: Iterable[str] = ()) -> Hint:
     if {"time", "step"} <= set(words):
         return Hint(trains=False, why=_STEP)
     if len(words) == 1 and words[0] in _LETTERS:
-        return Hint(trains=False, why=_OTHERS[0][1])
+        return Hint(trains=False, why=_STATE)
     if not _all(value > 0):
         why = "it is not positive: give bounds, BoundedSigmoid(lower, upper)"
         return Hint(trains=True if is_parameter else None, why=why)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import html
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._attaching.survey import each_once, is_own, survey
+from neuroparam._attaching.refusals import why_unfit
+from neuroparam._attaching.survey import each_once, is_own, may_be_trained, survey
 from neuroparam._attaching.trainable import make_trainable
 from neuroparam._catalogue.registry import is_catalogued
 from neuroparam._ground.errors import InvalidArgumentError, NeuroparamError
 from neuroparam._ground.torch_state import whole
-from neuroparam._looking.text import Table, span
-from neuroparam._looking.trials import Trial, copy_of_network, overwritten, try_value
+from neuroparam._looking.text import Table, frame_of, in_html, span
+from neuroparam._looking.trials import (
+    Trial,
+    copied,
+    copy_of_network,
+    overwritten,
+    try_value,
+)
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
 from neuroparam._maps.exp_scaled_log import ExpScaledLog
@@ -107,7 +113,7 @@ class Audit(list[Audited]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{self._table()._repr_html_()}<pre>{html.escape(self.call)}</pre>"
+        return f"{self._table()._repr_html_()}<pre>{in_html(self.call)}</pre>"
 
     def to_frame(self) -> Any:
         """The measurements as a `pandas.DataFrame`, one row per number.
@@ -115,8 +121,7 @@ class Audit(list[Audited]):
         Raises:
             ImportError: pandas is not installed.
         """
-        names = list(Audited.__dataclass_fields__)
-        return Table(names, [[getattr(each, name) for name in names] for each in self]).to_frame()
+        return frame_of(Audited, map(vars, self))
 
 
 def audit(
@@ -195,11 +200,10 @@ _ORDER = (
 
 def _calling(inputs: Any, keywords: dict[str, Any]) -> Callable[[nn.Module], Any]:
     """Calls a network with copies of the inputs, into which it may write."""
-    given = [t for t in tensors_in([inputs, keywords]) if t.grad_fn is not None]
 
     def call(net: nn.Module) -> Any:
-        memo: dict[int, Any] = {id(t): t.detach().clone() for t in given}
-        arguments, named = copy.deepcopy((inputs, keywords), memo)
+        given = (inputs, keywords)
+        arguments, named = copied(given, tensors_in(given))
         return net(*arguments, **named)
 
     return call
@@ -211,11 +215,9 @@ def _is_looked_at(place: Place) -> bool:
         return False
     if place.row is not None or is_catalogued(place.neuron):
         return place.row is not None
-    value = place.value
-    if not isinstance(value, Tensor):
-        return isinstance(value, float) or place.hint.trains is True
-    is_vector = value.numel() == max(value.shape, default=1)
-    return value.is_floating_point() and (is_vector or place.hint.trains is True)
+    if may_be_trained(place.value):
+        return True
+    return why_unfit(place) is None and place.hint.trains is True
 
 
 def _audited(place: Place, trial: Trial, is_state: bool) -> Audited:
@@ -241,7 +243,7 @@ def _judged(place: Place, trial: Trial, is_state: bool) -> tuple[str, str, Param
     if is_state:
         return "state", "the forward overwrites it", None
     if trial.failed and trial.clamped:
-        return _clamped("the forward clamps it to", trial.clamped, place)
+        return _clamped(trial.clamped, place)
     if trial.failed:
         why = f"the forward does not take a tensor for it ({trial.failed})"
         return "plain number", why, None
@@ -260,17 +262,15 @@ def _judged(place: Place, trial: Trial, is_state: bool) -> tuple[str, str, Param
     if place.row is not None:
         return "train", "", None
     if trial.clamped:
-        return _clamped("the forward clamps it to", trial.clamped, place)
+        return _clamped(trial.clamped, place)
     hint = place.hint
     default = None if hint.default is None else hint.default()
     return "train" if hint.trains and default else "could train", hint.why, default
 
 
-def _clamped(
-    what: str, bounds: tuple[float, float], place: Place
-) -> tuple[str, str, Parametrization | None]:
+def _clamped(bounds: tuple[float, float], place: Place) -> tuple[str, str, Parametrization | None]:
     lower, upper = bounds
-    why = f"{what} [{lower:g}, {upper:g}]"
+    why = f"the forward clamps it to [{lower:g}, {upper:g}]"
     if not math.isinf(lower) and not math.isinf(upper):
         return "train", why, BoundedSigmoid(lower, upper)
     if not math.isinf(lower):
@@ -287,8 +287,8 @@ def _tried_out(net: nn.Module, measured: list[Audited]) -> list[Audited]:
             try:
                 make_trainable(copy_of_network(net), {each.path: each.parametrization})
             except NeuroparamError as error:
-                fields = vars(each) | {"verdict": "could train", "why": f"{each.why}; but {error}"}
-                each = Audited(**fields)
+                why = f"{each.why}; but {error}"
+                each = dataclasses.replace(each, verdict="could train", why=why)
         found.append(each)
     return found
 

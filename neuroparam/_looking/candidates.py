@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from neuroparam._attaching.survey import candidates, left_out
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.torch_state import whole
-from neuroparam._looking.text import Table, span
+from neuroparam._looking.text import Table, frame_of, span
 from neuroparam._value.parameter import NeuronParameter, in_words
 from neuroparam._value.place import Place
 
@@ -88,15 +87,9 @@ class Candidates(list[Candidate]):
         Raises:
             ImportError: pandas is not installed.
         """
-        names = [field.name for field in dataclasses.fields(Candidate)]
-        rows = [
-            (*(getattr(each, name) for name in names), offered)
-            for each, offered in [
-                *((each, True) for each in self),
-                *((each, False) for each in self.not_offered),
-            ]
-        ]
-        return Table((*names, "offered"), rows).to_frame()
+        offered = [vars(each) | {"offered": True} for each in self]
+        others = [vars(each) | {"offered": False} for each in self.not_offered]
+        return frame_of(Candidate, offered + others, "offered")
 
 
 def _first_cells(candidate: Candidate) -> tuple[str, str, str, str]:
@@ -145,7 +138,7 @@ def find(module: nn.Module) -> Candidates:
     """
     return Candidates(
         (_offered(place) for place in candidates(module)),
-        (_not_offered(place, why) for place, why in left_out(module)),
+        (_candidate(place, None, why) for place, why in left_out(module)),
     )
 
 
@@ -155,10 +148,6 @@ def _offered(place: Place) -> Candidate:
     row = place.trains
     default = place.default if row or place.hint.default else None
     return _candidate(place, default, "" if row else place.hint.why)
-
-
-def _not_offered(place: Place, why: str) -> Candidate:
-    return _candidate(place, None, why)
 
 
 def _candidate(place: Place, parametrization: nn.Module | None, why: str) -> Candidate:

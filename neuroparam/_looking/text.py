@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
+import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Table", "span"]
+__all__ = ["Table", "frame_of", "in_html", "span"]
 
 # The columns that are aligned to the right.
 _RIGHT = {"min", "median", "max", "inside", "value", "time constant"}
@@ -21,6 +21,13 @@ def span(value: Tensor) -> str:
         return ""
     low, high = value.min().item(), value.max().item()
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+
+
+def in_html(text: str) -> str:
+    """Text as a part of an HTML page."""
+    import html  # It takes as long as a tenth of this library, and notebooks alone need it.
+
+    return html.escape(text)
 
 
 class Table(str):
@@ -65,8 +72,26 @@ class Table(str):
         Raises:
             ImportError: pandas is not installed.
         """
-        pandas = importlib.import_module("pandas")  # It is asked for here only.
-        return pandas.DataFrame(self.rows, columns=list(self.header))
+        return _frame(self.rows, self.header)
+
+
+def frame_of(kind: Any, objects: Iterable[Mapping[str, Any]], *further: str) -> Any:
+    """Objects of a dataclass as a `pandas.DataFrame`, with a column for each field.
+
+    Args:
+        kind: the dataclass.
+        objects: the fields of each, by name, with the further columns.
+        *further: the names of more columns.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    return _frame(list(objects), [*(field.name for field in dataclasses.fields(kind)), *further])
+
+
+def _frame(rows: Sequence[Any], columns: Sequence[str]) -> Any:
+    pandas = importlib.import_module("pandas")  # It is asked for here only.
+    return pandas.DataFrame(rows, columns=list(columns))
 
 
 def _shown(
@@ -99,7 +124,7 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _html_row(tag: str, header: Sequence[str], row: Sequence[str]) -> str:
     cells = (
         f"<{tag} style='text-align: {'right' if name in _RIGHT else 'left'}'>"
-        f"{html.escape(cell)}</{tag}>"
+        f"{in_html(cell)}</{tag}>"
         for name, cell in zip(header, row, strict=True)
     )
     return f"<tr>{''.join(cells)}</tr>"

@@ -7,9 +7,9 @@ import copy
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,9 @@ from neuroparam._value.place import attached
 from neuroparam._value.running import tensors_in
 from neuroparam._value.uses import clamped_to, first_uses, mapped_by
 
-__all__ = ["Run", "Trial", "copy_of_network", "overwritten", "try_value"]
+__all__ = ["Run", "Trial", "copied", "copy_of_network", "overwritten", "try_value"]
 
+_Thing = TypeVar("_Thing")
 Run: TypeAlias = "Callable[[nn.Module], Any]"
 # By how much of itself a value is changed.
 _CHANGE = 0.01
@@ -77,17 +78,26 @@ class _AsItIs(Parametrization):
         return value
 
 
+def copied(what: _Thing, held: Iterable[Tensor]) -> _Thing:
+    """A deep copy, in which tensors with a graph have none: torch copies no such tensor.
+
+    Args:
+        what: anything.
+        held: the tensors in it.
+    """
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in held if t.grad_fn is not None}
+    return copy.deepcopy(what, memo)
+
+
 def copy_of_network(network: nn.Module) -> nn.Module:
     """A copy, in which states from an earlier forward have no graph.
 
     Raises:
         UnsupportedModuleError: it holds something that cannot be copied.
     """
-    # torch copies no tensor that has a history.
-    held = [t for part in all_modules(network) for t in tensors_in(part.__dict__)]
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in held if t.grad_fn is not None}
+    held = (t for part in all_modules(network) for t in tensors_in(part.__dict__))
     try:
-        return copy.deepcopy(network, memo)
+        return copied(network, held)
     except Exception as error:  # It is the user's code, and may raise anything.
         raise UnsupportedModuleError(
             f"{type(network).__name__} cannot be copied, and values are tried on copies: "

@@ -64,7 +64,7 @@ def values(
         for place in chosen:
             with placed(place.path):
                 time_step(place.neuron, dt)
-    with contextlib.nullcontext() if not detach else torch.no_grad():
+    with torch.no_grad() if detach else contextlib.nullcontext():
         found = {
             place.path: whole(place.parameter()) if quantity is None else as_quantity(place, dt)
             for place in chosen

@@ -12,11 +12,12 @@ from torch import nn
 
 from neuroparam._catalogue.entries import Refused, Trains
 from neuroparam._catalogue.quantities import Quantity
-from neuroparam._catalogue.registry import default_parametrization, row_of
+from neuroparam._catalogue.registry import row_of
 from neuroparam._catalogue.words import Hint, hint_of
 from neuroparam._ground.errors import UnsupportedModuleError
 from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Parametrization
+from neuroparam._maps.exp_scaled_log import ExpScaledLog
 from neuroparam._value.injected import parametrizations_of
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.records import neuron_at
@@ -89,7 +90,11 @@ class Place:
     @property
     def default(self) -> Parametrization:
         """The parametrization that it gets if the user only names it."""
-        return default_parametrization(self.neuron, self.trains, self.hint)
+        if self.trains is not None:
+            found = self.trains.default(self.neuron)
+        else:
+            found = None if self.hint.default is None else self.hint.default()
+        return ExpScaledLog() if found is None else found
 
     @property
     def quantity(self) -> Quantity | None:

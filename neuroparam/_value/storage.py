@@ -8,7 +8,10 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Kind", "Storage", "memories_of", "reset_values_of"]
+__all__ = ["MEMORIES", "Kind", "Storage", "memories_of", "reset_values_of"]
+
+# Where modules of SpikingJelly keep memories, and what these become when the module is reset.
+MEMORIES = ("_memories", "_memories_rv")
 
 
 class Kind(enum.Enum):
@@ -43,18 +46,23 @@ class Storage:
         """Whether the plain module's state dict holds the value."""
         return self.kind is Kind.PARAMETER or (self.kind is Kind.BUFFER and self.persistent)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the plain module holds a single value as a number."""
+        return self.kind in (Kind.NUMBER, Kind.MEMORY)
+
 
 def memories_of(module: nn.Module) -> dict[str, Any]:
     """What modules of SpikingJelly keep in a dictionary of their own, by name.
 
     In `spikingjelly.clock_driven` thresholds are there, beside the states.
     """
-    return _dictionary_of(module, "_memories")
+    return _dictionary_of(module, MEMORIES[0])
 
 
 def reset_values_of(module: nn.Module) -> dict[str, Any]:
     """What the memories become when the module is reset."""
-    return _dictionary_of(module, "_memories_rv")
+    return _dictionary_of(module, MEMORIES[1])
 
 
 def _dictionary_of(module: nn.Module, name: str) -> dict[str, Any]:

@@ -162,10 +162,23 @@ def test_a_trained_threshold_of_clock_driven_outlives_a_reset() -> None:
     assert list(fixed._memories) == list(clock_neuron.LIFNode()._memories)
 
 
-@pytest.mark.parametrize("kind", [neuron.LIFNode, neuron.IFNode, clock_neuron.MultiStepLIFNode])
+def test_a_threshold_on_the_meta_device_is_not_made_a_number() -> None:
+    node = make_trainable(clock_neuron.LIFNode(), "v_threshold").to("meta")
+    with pytest.raises(errors.UnsupportedModuleError, match="materialise the module first"):
+        make_fixed(node)
+
+
+class Derived(clock_neuron.MultiStepLIFNode):
+    """A user's class."""
+
+
+@pytest.mark.parametrize(
+    "kind", [neuron.LIFNode, neuron.IFNode, clock_neuron.MultiStepLIFNode, Derived]
+)
 def test_kernels_that_take_floats_are_refused(kind: Callable[..., Any]) -> None:
     node = kind()
-    node.__dict__["backend" if "clock_driven" in kind.__module__ else "_backend"] = "cupy"
+    is_clock_driven = isinstance(node, clock_neuron.BaseNode)
+    node.__dict__["backend" if is_clock_driven else "_backend"] = "cupy"
     before = snapshot(node)
     with pytest.raises(errors.NotTrainableError, match='Set backend="torch"'):
         make_trainable(node, "v_threshold")

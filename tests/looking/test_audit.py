@@ -123,7 +123,7 @@ class Smooth(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.tau = torch.linspace(5.0, 9.0, N)
-        self.gain, self.offset = 2.0, 0.0
+        self.gain, self.offset = numpy.float32(2.0), 0.0
         self.steps, self.seed = 3, 4
         self.cast, self.detached, self.unread = 1.5, torch.tensor(0.5), 7.0
         self.log_rate = nn.Parameter(torch.zeros(N))

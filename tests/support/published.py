@@ -33,7 +33,7 @@ class _Spike(torch.autograd.Function):
         return (x > 0).to(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return gradient * (x.abs() < 0.5)
 
