@@ -20,7 +20,16 @@ from neuroparam._maps.limited import LimitedMap
 from neuroparam._maps.slopes import Pullback
 from neuroparam._maps.softplus import Softplus
 from neuroparam._maps.time_constants import Above
-from neuroparam._maps.units import Bitshift, Decay, Rate, Steps
+from neuroparam._maps.units import (
+    Bitshift,
+    Decay,
+    Leak,
+    Logarithm,
+    LogRate,
+    Rate,
+    SigmoidRate,
+    Steps,
+)
 
 __all__ = ["FUSED", "MODIFIED", "fused", "is_fused", "tell"]
 
@@ -29,7 +38,12 @@ MODIFIED = (
     "(an optimizer step or an assignment between forward and backward is one)"
 )
 # Subclasses of them may compute something else.
-FUSED = frozenset({Above, BoundedSigmoid, Bitshift, Decay, ExpScaledLog, Rate, Softplus, Steps})
+FUSED = frozenset(
+    {
+        *(Above, BoundedSigmoid, ExpScaledLog, Softplus),
+        *(Bitshift, Decay, Leak, Logarithm, LogRate, SigmoidRate, Rate, Steps),
+    }
+)
 _PRECISIONS = frozenset({torch.float32, torch.float64})
 
 

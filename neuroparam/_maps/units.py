@@ -1,18 +1,30 @@
-"""How a library writes a time constant: exact maps from seconds to the number that it stores."""
+"""How a library writes a quantity: exact maps from its unit to the number that is stored."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from neuroparam._maps.base import Limits
-from neuroparam._maps.floats import just_below
+from neuroparam._ground.errors import ParametrizationError
+from neuroparam._maps.base import Limits, finite_constant
+from neuroparam._maps.floats import EXPONENTS, just_below, working_dtype
+from neuroparam._maps.limited import NO_ROOM
 from neuroparam._maps.slopes import Pullback, numbers_of
 from neuroparam._maps.time_constants import UnitMap, WithStep, onto_limits, powers_of_two
 
-__all__ = ["Bitshift", "Decay", "Rate", "Steps"]
+__all__ = [
+    "Bitshift",
+    "Decay",
+    "Leak",
+    "LogRate",
+    "Logarithm",
+    "Rate",
+    "SigmoidRate",
+    "Steps",
+]
 
 
 class Rate(UnitMap):
@@ -224,3 +236,242 @@ class Bitshift(WithStep):
 
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         return -self.dt / torch.log1p(-torch.exp2(-value))
+
+
+class Leak(WithStep):
+    r"""The share of the membrane that is lost per time step: lava-dl's `voltage_decay`.
+
+    leak = scale * (1 - exp(-dt / tau)), and tau = -dt / log(1 - leak / scale); strictly
+    decreasing.
+
+    Limits: a leak stays above 0 and below `scale` by at least half the spacing of floats there;
+    below tau = dt / 87 (float32) or dt / 700 (float64) the gradient is 0. In float16 there is no
+    room for it where scale / dt exceeds 65504.
+
+    Args:
+        dt: the duration of one time step, in seconds, > 0.
+        scale: what is stored for the whole membrane, > 0: 4096 where a library stores 12 bits.
+
+    Raises:
+        ParametrizationError: a constant is not finite and positive.
+
+    Examples:
+        >>> import torch
+        >>> Leak(dt=1e-3)(torch.tensor([0.01, 0.02]))
+        tensor([0.0952, 0.0488])
+        >>> Leak(dt=1e-3, scale=4096).right_inverse(torch.tensor([1024.0]))
+        tensor([0.0035])
+    """
+
+    constant_names: ClassVar[tuple[str, ...]] = ("dt", "scale")
+    scale: float = 1.0
+
+    def __init__(self, dt: float, scale: float = 1.0):
+        super().__init__(dt)
+        self.scale = finite_constant(self, "scale", scale)
+        if self.scale <= 0:
+            raise ParametrizationError(f"Leak(scale=...) must be > 0, got {scale!r}.")
+        self._prepare()
+
+    def _image(self, lower: float, upper: float) -> tuple[float, float]:
+        return self._of(upper), self._of(lower)
+
+    def _of(self, tau: float) -> float:
+        return -self.scale * math.expm1(-self.dt / tau) if tau > 0.0 else self.scale
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        if self.scale / self.dt > torch.finfo(dtype).max:  # The slope is up to 0.54 of it.
+            return NO_ROOM
+        slowest = self.scale * self.dt / self._longest(working_dtype(dtype))
+        return Limits(max(torch.finfo(dtype).tiny, slowest), just_below(self.scale, dtype))
+
+    def _longest(self, dtype: torch.dtype) -> float:
+        return math.sqrt(torch.finfo(dtype).max)
+
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self.scale, *self._with_reach(self.dt, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        scale, dt, low, high, lowest, highest = numbers
+        return onto_limits(scale * _lost(-dt / raw.clamp(low, high)), lowest, highest)
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        numbers = numbers_of(self, tau.dtype)
+        minus_per_step = numbers[-self.scale / self.dt]
+        exponent = tau.reciprocal_().mul_(numbers[-self.dt])
+
+        def pullback(gradient: Tensor) -> Tensor:
+            # In this order no product underflows before the gradient does.
+            slope = exponent.exp().mul_(exponent)
+            return (gradient * slope).mul_(minus_per_step).mul_(exponent)
+
+        return _lost(exponent).mul_(numbers[self.scale]), pullback
+
+    def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
+        return self.dt / -math.log(torch.finfo(dtype).tiny), self._longest(dtype)
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        return -self.dt / torch.log1p(-value / self.scale)
+
+
+class Logarithm(UnitMap):
+    r"""The natural logarithm: a threshold that a module reads as exp(a), as MPBN nodes do.
+
+    stored = log(quantity), and quantity = exp(stored); strictly increasing.
+
+    Limits: logarithms of numbers between `2**-62` and `2**62` in float32 (`2**-510` to `2**510`
+    in float64, `2**-14` to `2**14` in float16); beyond, the gradient is 0.
+
+    Examples:
+        >>> import torch
+        >>> Logarithm()(torch.tensor([1.0, 2.0]))
+        tensor([0.0000, 0.6931])
+        >>> Logarithm().right_inverse(torch.tensor([0.0]))
+        tensor([1.])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prepare()
+
+    def _image(self, lower: float, upper: float) -> tuple[float, float]:
+        return _log(lower), _log(upper)
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        return Limits(*map(math.log, powers_of_two(dtype)))
+
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(1.0, dtype)[1:]
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        low, high, lowest, highest = numbers
+        return onto_limits(raw.clamp(low, high).log(), lowest, highest)
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        return tau.log(), lambda gradient: gradient / tau
+
+    def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
+        return math.exp(limits.lowest), math.exp(limits.highest)
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        return value.exp()
+
+
+class LogRate(WithStep):
+    r"""The logarithm of a rate per time step, for decay = exp(-exp(stored)), as in SiLIF.
+
+    stored = log(dt / tau), and tau = dt * exp(-stored); strictly decreasing.
+
+    Limits: time constants between `2**-62` and `2**62` steps in float32 (`2**-510` and `2**510`
+    in float64), and in float16 not below the reciprocal of its largest number; beyond, the
+    gradient is 0.
+
+    Args:
+        dt: the duration of one time step, in seconds, > 0.
+
+    Raises:
+        ParametrizationError: dt is not finite and positive.
+
+    Examples:
+        >>> import torch
+        >>> LogRate(dt=1e-3)(torch.tensor([0.01, 0.02]))
+        tensor([-2.3026, -2.9957])
+        >>> LogRate(dt=1e-3).right_inverse(torch.tensor([-3.0]))
+        tensor([0.0201])
+    """
+
+    def _image(self, lower: float, upper: float) -> tuple[float, float]:
+        return -_log(upper / self.dt), -_log(lower / self.dt)
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        largest = EXPONENTS[working_dtype(dtype)] * math.log(2.0)
+        return Limits(-largest, min(largest, _steepest(self.dt, dtype)))
+
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.dt, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        dt, low, high, lowest, highest = numbers
+        return onto_limits(-(raw.clamp(low, high) / dt).log(), lowest, highest)
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        steps = tau / numbers_of(self, tau.dtype)[self.dt]
+        return steps.log_().neg_(), lambda gradient: (gradient / tau).neg_()
+
+    def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
+        return self.dt * math.exp(-limits.highest), self.dt * math.exp(-limits.lowest)
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        return self.dt * torch.exp(-value)
+
+
+class SigmoidRate(WithStep):
+    r"""What a sigmoid makes a rate per time step: `w` of PLIF neurons, with dt / tau = sigmoid(w).
+
+    stored = -log(tau / dt - 1), and tau = dt * (1 + exp(-stored)); strictly decreasing. Such
+    neurons integrate by forward Euler, and a time constant is longer than the step.
+
+    Limits: time constants from a few spacings of floats above the step up to `2**62` steps in
+    float32 (`2**510` in float64); beyond, the gradient is 0.
+
+    Args:
+        dt: the duration of one time step, in seconds, > 0.
+
+    Raises:
+        ParametrizationError: dt is not finite and positive.
+
+    Examples:
+        >>> import torch
+        >>> SigmoidRate(dt=1e-3)(torch.tensor([0.002, 0.02]))
+        tensor([ 0.0000, -2.9444])
+        >>> SigmoidRate(dt=1e-3).right_inverse(torch.tensor([0.0]))
+        tensor([0.0020])
+    """
+
+    def _image(self, lower: float, upper: float) -> tuple[float, float]:
+        return -_log(upper / self.dt - 1), -_log(lower / self.dt - 1)
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        precision = working_dtype(dtype)
+        nearest = -math.log(4 * torch.finfo(precision).eps)
+        longest = EXPONENTS[precision] * math.log(2.0)
+        return Limits(-longest, min(nearest, _steepest(self.dt, dtype)))
+
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.dt, dtype)
+
+    @staticmethod
+    def formula(raw: Tensor, *numbers: float) -> Tensor:
+        dt, low, high, lowest, highest = numbers
+        return onto_limits(-((raw.clamp(low, high) - dt) / dt).log(), lowest, highest)
+
+    def _formula_with_pullback(self, tau: Tensor) -> tuple[Tensor, Pullback]:
+        dt = numbers_of(self, tau.dtype)[self.dt]
+        excess = tau.sub_(dt)  # It is exact where the two are close.
+        return (excess / dt).log_().neg_(), lambda gradient: (gradient / excess).neg_()
+
+    def _reach(self, limits: Limits, dtype: torch.dtype) -> tuple[float, float]:
+        low, high = (self.dt * (1 + math.exp(-limit)) for limit in reversed(limits))
+        return low, high
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        return self.dt * (1 + torch.exp(-value))
+
+
+def _lost(exponent: Tensor) -> Tensor:
+    """1 - exp(exponent), for exponents below 0."""
+    # Where little is left, the gradient that torch gives to `expm1` has few digits.
+    return (1 - exponent.exp()).where(exponent < -1.0, -exponent.expm1())
+
+
+def _log(number: float) -> float:
+    """The logarithm, minus infinity where there is none."""
+    return math.log(number) if number > 0 else -math.inf
+
+
+def _steepest(dt: float, dtype: torch.dtype) -> float:
+    """Up to which value of log(dt / x) the gradient 1 / x is a number of the dtype."""
+    return math.log(dt) + math.log(torch.finfo(dtype).max) - math.log(2.0)

@@ -22,7 +22,7 @@ from neuroparam import (
     Steps,
     errors,
 )
-from neuroparam.units import Bitshift
+from neuroparam.units import Bitshift, Leak, LogRate, SigmoidRate
 
 MAPS = [
     Softplus(),
@@ -35,6 +35,9 @@ MAPS = [
     Decay(dt=1e-3),
     Steps(dt=1e-8),
     Bitshift(dt=1e-3),
+    Leak(dt=1e-3, scale=4096),
+    LogRate(dt=1e-3),
+    SigmoidRate(dt=1e-3),
 ]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 each_map = pytest.mark.parametrize("each", MAPS, ids=repr)

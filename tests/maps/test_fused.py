@@ -32,7 +32,7 @@ from neuroparam import (
     parametrizations,
     units,
 )
-from neuroparam.units import Above, Bitshift
+from neuroparam.units import Above, Bitshift, Leak, Logarithm, LogRate, SigmoidRate
 from tests.support.inside import FUSED, NeuronParameter, fused
 
 Chain = tuple[Parametrization, ...]
@@ -62,6 +62,10 @@ REST: dict[str, Callable[[], Chain]] = {
     "decay": lambda: (Decay(1e-3),),
     "steps": lambda: (Steps(1e-3),),
     "bitshift": lambda: (Bitshift(1e-3),),
+    "leak": lambda: (Leak(1e-3, 4096),),
+    "log rate": lambda: (LogRate(1e-3),),
+    "logarithm": lambda: (Logarithm(),),
+    "above, sigmoid rate": lambda: (Above(1e-3), SigmoidRate(1e-3)),
     "above": lambda: (Above(1e-3),),
     "above, rate": lambda: (Above(1e-3), Rate()),
     "above, decay": lambda: (Above(1e-3), Decay(1e-3)),

@@ -22,7 +22,7 @@ from neuroparam import (
     neuron_parameters,
     values,
 )
-from neuroparam.units import Above, Bitshift
+from neuroparam.units import Above, Bitshift, Leak, Logarithm, LogRate, SigmoidRate
 from tests.support.inside import TimeConstantMap, bounds_of
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -32,6 +32,11 @@ UNITS = {
     "Decay": Decay,
     "Steps": Steps,
     "Bitshift": Bitshift,
+    "Leak": Leak,
+    "Leak of 12 bits": lambda dt: Leak(dt, 4096),
+    "LogRate": LogRate,
+    "SigmoidRate": lambda dt: SigmoidRate(0.09 * dt),  # every time constant here exceeds the step
+    "Logarithm": lambda dt: Logarithm(),
     "Above": Above,
 }
 every_unit = pytest.mark.parametrize("make", UNITS.values(), ids=UNITS.keys())
@@ -49,6 +54,11 @@ CHAINS = {
         (Decay(1e-3), 0.02, math.exp(-0.05)),
         (Steps(1e-3), 0.02, 20.0),
         (Bitshift(1e-3), -1e-3 / math.log(1 - 2.0**-4), 4.0),
+        (Leak(1e-3), 0.02, 1 - math.exp(-0.05)),
+        (Leak(1e-3, 4096), -1e-3 / math.log(0.75), 1024.0),
+        (LogRate(1e-3), 0.02, math.log(0.05)),
+        (SigmoidRate(1e-3), 0.02, math.log(0.05 / 0.95)),
+        (Logarithm(), 0.5, math.log(0.5)),
         (Above(1e-3), 0.02, 0.021),
         (Above(0.0), 0.02, 0.02),
     ],
@@ -78,6 +88,10 @@ def test_every_time_constant_gives_a_value_inside(make, dtype, dt: float, data) 
     number = data.draw(st.floats(0.0, largest, allow_subnormal=True))
     tau = torch.tensor(number, dtype=dtype, requires_grad=True)
     unit = make(dt)
+    if dtype == torch.float16 and isinstance(unit, Leak) and unit.scale / dt > largest:
+        with pytest.raises(errors.ParametrizationError, match="leave no room"):
+            unit(tau)
+        return
     value = unit(tau)
     low, high = unit.image(0.0, math.inf)
     assert value.isfinite()
@@ -119,7 +133,8 @@ def test_every_raw_value_of_a_chain_gives_a_value_inside(make, chain, raw: float
     assert not unit.outside(value.detach())
     low, high = bounds_of([first, unit])
     # the bounds of a chain are rounded to float32 as its values are
-    assert low * (1 - 1e-6) <= value.item() <= high * (1 + 1e-6)
+    assert low <= value.item() + 1e-6 * abs(value.item())
+    assert high >= value.item() - 1e-6 * abs(value.item())
     (gradient,) = torch.autograd.grad(value, leaf)
     assert gradient.isfinite()
 
@@ -140,7 +155,17 @@ def test_gradient(make) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "value"),
-    [(Decay(1e-3), 1.0), (Decay(1e-3), 0.0), (Rate(), 0.0), (Steps(1e-3), -1.0)],
+    [
+        (Decay(1e-3), 1.0),
+        (Decay(1e-3), 0.0),
+        (Rate(), 0.0),
+        (Steps(1e-3), -1.0),
+        (Leak(1e-3, 4096), 0.0),
+        (Leak(1e-3, 4096), 4096.0),
+        (SigmoidRate(1e-3), 100.0),  # the time constant would be the step
+        (LogRate(1e-3), math.inf),
+        (Logarithm(), -math.inf),
+    ],
     ids=repr,
 )
 def test_a_stored_number_without_a_time_constant_is_refused(
@@ -151,10 +176,16 @@ def test_a_stored_number_without_a_time_constant_is_refused(
 
 
 @pytest.mark.parametrize("dt", [0.0, -1e-3, math.nan, math.inf, "1e-3", None, True])
-@pytest.mark.parametrize("kind", [Decay, Steps, Bitshift])
+@pytest.mark.parametrize("kind", [Decay, Steps, Bitshift, Leak, LogRate, SigmoidRate])
 def test_a_time_step_is_positive_and_finite(kind, dt) -> None:
     with pytest.raises(errors.ParametrizationError, match=kind.__name__):
         kind(dt)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, "12", None, [4096]])
+def test_the_scale_of_a_leak_is_positive_and_finite(scale) -> None:
+    with pytest.raises(errors.ParametrizationError, match=r"Leak\(scale="):
+        Leak(1e-3, scale)
 
 
 def test_by_hand_in_a_chain() -> None:
