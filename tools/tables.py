@@ -25,6 +25,7 @@ from tests.support.cases import Case, all_cases, built, spikes
 from tests.support.inside import (
     Kind,
     Place,
+    Refused,
     Trains,
     attached,
     bounds_of,
@@ -95,7 +96,9 @@ def reason_for(place: Place | None) -> str:
     if place is None:
         return "not stored, or None"
     row = place.row
-    return getattr(row, "reason", "computed from other values")
+    if isinstance(row, Trains) and row.mapped:
+        return f"it trains as it is, or as {row.quantity!r}: {row.mapped}"
+    return row.reason if isinstance(row, Refused) else "computed from other values"
 
 
 # ----------------------------------------------------------------------------------- native

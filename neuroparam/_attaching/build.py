@@ -108,7 +108,10 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
                 f"Leave it the Parameter that it is, without a parametrization; or give one if "
                 f"the name misleads: {{{place.field!r}: ExpScaledLog()}}.",
             )
-        return _copied(request.maps or [place.default]), None
+        maps = request.maps or [place.default]
+        if row is not None and row.mapped:
+            _refuse_mapped_again(row, maps)
+        return _copied(maps), None
     assert row is not None
     if row.coupled:
         raise NotTrainableError(
@@ -127,6 +130,18 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
     if row.euler:
         maps += _kept_above(place.neuron, maps, time_step(place.neuron, dt))
     return maps, unit_of(place.neuron, row, dt)
+
+
+def _refuse_mapped_again(row: Trains, maps: list[nn.Module]) -> None:
+    """Raises if maps would take away a part of the range of what the module maps itself."""
+    if isinstance(maps[-1], UnitMap) or bounds_of(maps) == (-math.inf, math.inf):
+        return
+    assert row.quantity is not None
+    raise NotTrainableError(
+        f"it is unconstrained already: {row.mapped}",
+        f"Train it as it is, or name {row.quantity!r}: it then trains the {row.quantity.value} "
+        f"itself.",
+    )
 
 
 def _copied(recipe: Sequence[nn.Module]) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuroparam._attaching.elsewhere import refuse_if_elsewhere
 from neuroparam._attaching.names import Name, as_names, is_pattern, matches, specificity
 from neuroparam._attaching.refusals import refuse_if_present, refuse_if_unfit, why_unfit
-from neuroparam._attaching.survey import each_once, is_candidate, survey
+from neuroparam._attaching.survey import each_once, is_candidate, is_mapped, survey
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.errors import (
     AmbiguousNameError,
@@ -177,6 +177,7 @@ def _offered(places: list[Place]) -> list[Place]:
         for place in places
         if not (isinstance(place.value, Integral) or place.attribute.startswith("_"))
         and why_unfit(place) is None
+        and not is_mapped(place)
     ]
 
     def last(place: Place) -> tuple[bool, bool]:

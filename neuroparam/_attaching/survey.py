@@ -21,6 +21,7 @@ __all__ = [
     "candidates",
     "each_once",
     "is_candidate",
+    "is_mapped",
     "is_own",
     "left_out",
     "may_be_trained",
@@ -118,10 +119,15 @@ def is_candidate(place: Place) -> bool:
     if why_unfit(place) is not None:
         return False
     if place.row is not None or is_catalogued(place.neuron):
-        return place.row is not None
+        return place.row is not None and not is_mapped(place)
     if not is_own(place) or place.hint.trains is False:
         return False
     return place.hint.trains is True or may_be_trained(place.value)
+
+
+def is_mapped(place: Place) -> bool:
+    """Whether the module is known to map the stored number itself, so that it needs no map."""
+    return place.trains is not None and place.trains.mapped != ""
 
 
 def _is_known(place: Place) -> bool:
@@ -147,6 +153,10 @@ def _why_not_offered(place: Place) -> str | None:
     if place.kind is Kind.ATTACHED or isinstance(place.row, Refused):
         problem = why_unfit(place)
         return None if problem is None else problem[0]
+    if is_mapped(place):
+        row = place.trains
+        assert row is not None
+        return f"{row.mapped}: it trains as it is, or as {row.quantity!r}"
     if place.row is not None or is_catalogued(place.neuron) or not is_own(place):
         return None
     return place.hint.why if why_unfit(place) is None and place.hint.trains is False else None

@@ -49,8 +49,10 @@ class Trains:
         default: builds the parametrization that keeps the module valid, for a neuron module;
             it returns None if it cannot.
         quantity: the physical quantity, if the value is one by itself.
-        stored_as: the unit map from the quantity's unit to the stored number; None if that is
-            the same number.
+        stored_as: the class of the unit map from the quantity's unit to the stored number, or a
+            function from the time step in seconds to one; None if that is the same number.
+        mapped: how the module itself maps the stored number, in words, where any number is valid
+            for it. Then it trains as its quantity, behind `stored_as`, and not by its name.
         euler: whether it is a time constant that must exceed the time step, because the module
             integrates by forward Euler.
         modules: patterns of class names; a subclass counts.
@@ -63,7 +65,8 @@ class Trains:
     unit: str = ""
     default: Callable[[nn.Module], Parametrization | None]
     quantity: Quantity | None = None
-    stored_as: type[UnitMap] | None = None
+    stored_as: type[UnitMap] | Callable[[float], UnitMap] | None = None
+    mapped: str = ""
     euler: bool = False
     modules: tuple[str, ...] = ("*",)
     coupled: str = ""

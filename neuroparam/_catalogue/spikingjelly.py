@@ -11,6 +11,7 @@ from neuroparam._catalogue.common import (
     above_one_step,
     decays,
     positive,
+    threshold,
     thresholds,
 )
 from neuroparam._catalogue.entries import Adapted, Library, Refused, Trains, store, stored
@@ -18,7 +19,7 @@ from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.spikingjelly_surrogate import PyTorchSurrogate
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.softplus import Softplus
-from neuroparam._maps.units import Steps
+from neuroparam._maps.units import Logarithm, SigmoidRate, Steps
 
 __all__ = ["SPIKINGJELLY"]
 
@@ -147,13 +148,6 @@ SPIKINGJELLY = Library(
             instead="Give the node a surrogate function of its own with the value you want.",
             modules=("SurrogateFunctionBase",),
         ),
-        Refused(
-            field="w",
-            reason="it is unconstrained already: ParametricLIFNode reads 1 / tau = sigmoid(w)",
-            instead="Train w as it is, or use LIFNode and name tau.",
-            modules=("ParametricLIFNode",),
-            quantity=Quantity.TAU_MEM,
-        ),
         *(
             Refused(
                 field=name,
@@ -174,17 +168,10 @@ SPIKINGJELLY = Library(
             )
         ),
         Refused(
-            field="a",
-            reason="it is unconstrained already: MPBN nodes read their threshold as exp(a)",
-            instead="Train it as it is.",
-            modules=("MPBN*",),
-        ),
-        Refused(
             field="v_threshold",
             reason="with learnable_vth=True the node reads exp(a) in its place",
-            instead="Train a as it is, or build the node with learnable_vth=False.",
+            instead="Train a as it is, or name Quantity.THRESHOLD.",
             modules=("MPBN*",),
-            quantity=Quantity.THRESHOLD,
             only_if=_learns_its_threshold,
         ),
         Refused(
@@ -210,6 +197,25 @@ SPIKINGJELLY = Library(
             for name in ("b", "omega", "dt")
         ),
         # What trains:
+        Trains(
+            field="w",
+            meaning="logit of the membrane rate per step",
+            default=positive,
+            quantity=Quantity.TAU_MEM,
+            stored_as=SigmoidRate,
+            mapped="ParametricLIFNode reads 1 / tau = sigmoid(w)",
+            euler=True,
+            modules=("*ParametricLIFNode",),
+        ),
+        Trains(
+            field="a",
+            meaning="logarithm of the threshold",
+            default=threshold,
+            quantity=Quantity.THRESHOLD,
+            stored_as=Logarithm,
+            mapped="MPBN nodes read their threshold as exp(a)",
+            modules=("MPBN*",),
+        ),
         Trains(
             field="v_threshold",
             meaning="threshold",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import nn
 
@@ -32,9 +33,9 @@ def unit_of(neuron: nn.Module, row: Trains, dt: float | None) -> UnitMap | None:
     """
     if row.stored_as is None:
         return None
-    if issubclass(row.stored_as, WithStep):
-        return row.stored_as(time_step(neuron, dt))
-    return row.stored_as()
+    make: Callable[..., UnitMap] = row.stored_as
+    needs_no_step = isinstance(make, type) and not issubclass(make, WithStep)
+    return make() if needs_no_step else make(time_step(neuron, dt))
 
 
 def time_step(neuron: nn.Module, dt: float | None) -> float:

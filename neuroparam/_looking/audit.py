@@ -254,10 +254,10 @@ def _judged(place: Place, trial: Trial, is_state: bool) -> tuple[str, str, Param
         return "no gradient", why, None
     if trial.gradient == 0.0 and trial.moved == 0.0:
         return "no effect", "the output stays the same, and its gradient is 0", None
-    if trial.mapped:
-        why = (
-            f"the forward maps it by {trial.mapped}: any number is valid, so train it without a map"
-        )
+    row = place.trains
+    if trial.mapped or (row is not None and row.mapped):
+        why = (row.mapped if row else "") or f"the forward maps it by {trial.mapped}"
+        why = f"{why}: any number is valid, so train it without a map"
         return "trains as it is", why, None
     if place.row is not None:
         return "train", "", None

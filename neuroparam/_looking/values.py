@@ -8,11 +8,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from neuroparam._attaching.survey import each_once, survey
 from neuroparam._catalogue.quantities import Quantity
+from neuroparam._catalogue.registry import step_of
 from neuroparam._catalogue.time_step import time_step, unit_of
 from neuroparam._ground.errors import InvalidArgumentError, TimeStepError, placed
 from neuroparam._ground.torch_state import whole
-from neuroparam._maps.time_constants import WithStep
+from neuroparam._maps.time_constants import UnitMap, WithStep
+from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place, attached
 
 __all__ = ["as_quantity", "values"]
@@ -27,17 +30,23 @@ def values(
 ) -> dict[str, Tensor]:
     """The present values of all attached parameters, or of one quantity.
 
+    As a quantity, the Parameters that a library trains by itself are read too, whatever it stores
+    for them: snnTorch's `beta` with `learn_beta=True`, `w` of a PLIF neuron, `voltage_decay` of
+    lava-dl.
+
     Args:
-        module: a module with attached parameters.
+        module: a module or a whole network.
         quantity: only the values of this quantity, in its unit: time constants in seconds.
-        dt: the time step of the simulation in seconds, needed for a quantity that was attached
-            by its path in a library without a time step of its own.
+        dt: the time step of the simulation in seconds, needed for a time constant that was not
+            attached as a quantity, in a library without a time step of its own. None takes the
+            one with which other values of the network are attached.
         detach: False for values with their graph, so that a prior on them is a term of the loss.
             Each call computes them anew.
 
     Returns:
         Path -> value, in the unit in which the module stores it or in that of the quantity; a
-        copy without gradient, unless `detach` is False.
+        copy without gradient, unless `detach` is False. It is NaN where a number that is not
+        attached means none, as a decay of 1 or above does.
 
     Raises:
         UnsupportedModuleError: it is no module.
@@ -59,26 +68,58 @@ def values(
         raise InvalidArgumentError(
             "quantity", quantity, "must be a Quantity, such as Quantity.TAU_MEM"
         )
-    chosen = [a for a in attached(module) if quantity is None or a.quantity is quantity]
+    chosen = list(attached(module)) if quantity is None else _trained(module, quantity)
     if dt is not None:  # A dt that contradicts a module is refused also where none is needed.
         for place in chosen:
             with placed(place.path):
                 time_step(place.neuron, dt)
     with torch.no_grad() if detach else contextlib.nullcontext():
-        found = {
-            place.path: whole(place.parameter()) if quantity is None else as_quantity(place, dt)
-            for place in chosen
-        }
+        if quantity is None:
+            found = {place.path: whole(place.parameter()) for place in chosen}
+        else:
+            steps = _steps(module, chosen, dt)
+            found = {p.path: as_quantity(p, step) for p, step in zip(chosen, steps, strict=True)}
     return {path: value.detach().clone() for path, value in found.items()} if detach else found
 
 
+def _steps(module: nn.Module, places: list[Place], dt: float | None) -> list[float | None]:
+    """The time step for each place: as given, or as other values of the network have it."""
+    if dt is not None:
+        return [dt] * len(places)
+    units = (place.parameter.unit for place in attached(module))
+    known = {unit.dt for unit in units if isinstance(unit, WithStep)}
+    common = known.pop() if len(known) == 1 else None
+    return [common if step_of(place.neuron) is None else None for place in places]
+
+
+def _trained(module: nn.Module, quantity: Quantity) -> list[Place]:
+    """The places of a quantity that are attached, or Parameters which train by themselves."""
+    found = [place for place in each_once(survey(module)) if place.quantity is quantity]
+    return [
+        place
+        for place in found
+        if place.trains is not None and (_is_attached(place) or _trains_by_itself(place.value))
+    ]
+
+
+def _is_attached(place: Place) -> bool:
+    return isinstance(place.value, NeuronParameter)
+
+
+def _trains_by_itself(value: object) -> bool:
+    return isinstance(value, nn.Parameter) and value.requires_grad and not value.is_complex()
+
+
 def as_quantity(place: Place, dt: float | None) -> Tensor:
-    """The value at an attached place in the unit of its quantity.
+    """The value at a place in the unit of its quantity.
 
     Raises:
         TimeStepError: `dt` is needed, or contradicts the module's own.
     """
     assert place.trains is not None
+    if not _is_attached(place):
+        with placed(place.path):
+            return _as_stored_by_itself(whole(place.value), unit_of(place.neuron, place.trains, dt))
     unit = place.parameter.unit
     with placed(place.path):
         if unit is None:
@@ -89,3 +130,15 @@ def as_quantity(place: Place, dt: float | None) -> Tensor:
             if not math.isclose(unit.dt, dt, rel_tol=1e-6):
                 raise TimeStepError(f"it is attached with {unit!r}, and dt={dt!r} was given.")
     return whole(place.parameter.physical())
+
+
+def _as_stored_by_itself(stored: Tensor, unit: UnitMap | None) -> Tensor:
+    """A number that nothing keeps within its range, in the unit of its quantity."""
+    if unit is None:
+        return stored
+    value = stored.double()
+    wrong = unit.outside(value)
+    # The gradient of what is masked must be finite too, and so a valid number takes its place.
+    valid = unit(torch.ones_like(value))
+    found = unit.inverse(torch.where(wrong, valid, value)).masked_fill(wrong, math.nan)
+    return found.to(stored.dtype)

@@ -199,7 +199,7 @@ def test_a_time_constant_below_one_step_is_refused() -> None:
 
 def test_plif_keeps_its_own_way() -> None:
     node = neuron.ParametricLIFNode()
-    with pytest.raises(errors.NotTrainableError, match=r"sigmoid\(w\).*LIFNode and name tau"):
+    with pytest.raises(errors.NotTrainableError, match=r"sigmoid\(w\).*name Quantity\.TAU_MEM"):
         make_trainable(node, "w")
     make_trainable(node, "v_threshold")
     (run(node, x()) * torch.rand(STEPS, 2, N)).sum().backward()

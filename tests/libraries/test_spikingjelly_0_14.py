@@ -151,6 +151,27 @@ def test_one_recipe_in_seconds(kind: Callable[..., Any]) -> None:
     assert (fixed.tau, fixed.v_threshold) == (pytest.approx(20.0), pytest.approx(1.0))
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        neuron.ParametricLIFNode,
+        clock_neuron.ParametricLIFNode,
+        clock_neuron.MultiStepParametricLIFNode,
+    ],
+)
+def test_what_plif_maps_itself_is_read_and_trained_in_seconds(kind: Callable[..., Any]) -> None:
+    net = nn.Sequential(nn.Linear(3, N), kind(init_tau=5.0))
+    assert values(net, Quantity.TAU_MEM, dt=1e-3)["1.w"].item() == pytest.approx(5e-3)
+    with pytest.raises(errors.NotTrainableError, match=r"sigmoid\(w\)"):
+        make_trainable(net, "1.w")
+    make_trainable(net, Quantity.TAU_MEM, init=0.02, dt=1e-3)
+    net(torch.rand(4, 2, 3)).sum().backward()
+    (raw,) = neuron_parameters(net)
+    assert raw.grad is not None
+    assert raw.grad != 0
+    assert make_fixed(net)[1].w.sigmoid().item() == pytest.approx(1 / 20)
+
+
 def test_a_trained_threshold_of_clock_driven_outlives_a_reset() -> None:
     node = make_trainable(clock_neuron.LIFNode(), "v_threshold")
     node.v_threshold = 0.7
