@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from neuroparam._catalogue.braincog import BRAINCOG
 from neuroparam._catalogue.entries import (
     Adapted,
     Library,
@@ -18,11 +19,14 @@ from neuroparam._catalogue.entries import (
     any_matches,
     classes_of,
 )
+from neuroparam._catalogue.hxtorch import HXTORCH
+from neuroparam._catalogue.lava import LAVA
 from neuroparam._catalogue.norse import NORSE
 from neuroparam._catalogue.rockpool import ROCKPOOL
 from neuroparam._catalogue.sinabs import SINABS
 from neuroparam._catalogue.snntorch import SNNTORCH
 from neuroparam._catalogue.spikingjelly import SPIKINGJELLY
+from neuroparam._catalogue.stork import STORK
 from neuroparam._ground.errors import InvalidArgumentError
 
 __all__ = [
@@ -34,7 +38,10 @@ __all__ = [
     "step_of",
 ]
 
-BUILT_IN: tuple[Library, ...] = (NORSE, SNNTORCH, SPIKINGJELLY, SINABS, ROCKPOOL)
+BUILT_IN: tuple[Library, ...] = (
+    *(NORSE, SNNTORCH, SPIKINGJELLY, SINABS, ROCKPOOL),
+    *(BRAINCOG, HXTORCH, LAVA, STORK),
+)
 ENTRY_POINTS = "neuroparam.libraries"
 
 

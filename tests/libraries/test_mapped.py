@@ -30,7 +30,7 @@ from neuroparam import (
 from neuroparam.catalogue import Library, Trains, positive
 from neuroparam.units import LogRate, SigmoidRate
 from tests.support.modules import assert_unchanged, snapshot
-from tests.support.published import PLIF, SiLIF
+from tests.support.published import PLIF, SiLIF, within
 
 DT, N, STEPS = 1e-3, 6, 12
 every_mode = pytest.mark.parametrize("mode", ["s", "m"])
@@ -241,13 +241,9 @@ def own_package() -> str:
     return "ownpackage"
 
 
-def moved_to(package: str, kind: type[nn.Module]) -> nn.Module:
-    return type(kind.__name__, (kind,), {"__module__": f"{package}.neurons"})()
-
-
 @pytest.mark.parametrize("kind", [SiLIF, PLIF])
 def test_rows_of_ones_own_read_and_train_a_published_neuron(own_package: str, kind: Any) -> None:
-    plain, net = moved_to(own_package, kind), moved_to(own_package, kind)
+    plain, net = within(own_package, kind), within(own_package, kind)
     (name,) = values(net, Quantity.TAU_MEM, dt=DT)
     stored = getattr(net, name).detach()
     tau = DT / (stored.exp() if kind is SiLIF else stored.sigmoid())

@@ -68,7 +68,6 @@ PUBLISHED: list[tuple[type[nn.Module], dict[str, nn.Module], dict[str, str]]] = 
         {
             "current_decay": BoundedSigmoid(0.0, 4096.0),
             "voltage_decay": BoundedSigmoid(0.0, 4096.0),
-            "threshold": Softplus(),
         },
         {"voltage_state": "state"},
     ),

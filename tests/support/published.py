@@ -12,13 +12,17 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "HXLIF",
     "PLIF",
     "BrainCogPLIF",
+    "HXBaseParameter",
+    "HXParameter",
     "Heterogeneous",
     "LavaCuba",
     "SiLIF",
     "Sparch",
     "Stork",
+    "within",
 ]
 
 N = 6
@@ -125,18 +129,37 @@ class Heterogeneous(nn.Module):
 
 
 class Stork(nn.Module):
-    """A group of stork's: time constants become decays when it is built; it is run by a method."""
+    """A group of stork's: time constants become decays in `configure`; it is run by a method.
 
-    def __init__(self) -> None:
+    With `learn_timescales`, the decays are computed anew before each run, from Parameters of the
+    group's own.
+    """
+
+    def __init__(self, configured: bool = True, learn_timescales: bool = False) -> None:
         super().__init__()
-        self.time_step = 1e-3
+        self.learn_timescales = learn_timescales
         self.tau_mem, self.tau_syn = 10e-3, 5e-3
-        self.dcy_mem = math.exp(-self.time_step / self.tau_mem)
-        self.dcy_syn = math.exp(-self.time_step / self.tau_syn)
         self.threshold = 1.0
         self.mem: Tensor | None = None
+        if configured:
+            self.configure(1e-3)
+
+    def configure(self, time_step: float) -> None:
+        self.time_step = time_step
+        if self.learn_timescales:
+            self.mem_param = nn.Parameter(torch.zeros(1))
+            self.syn_param = nn.Parameter(torch.zeros(1))
+        self.dcy_mem = math.exp(-self.time_step / self.tau_mem)
+        self.dcy_syn = math.exp(-self.time_step / self.tau_syn)
+
+    def reset_state(self) -> None:
+        if self.learn_timescales:
+            mem, syn = 2 * self.mem_param.sigmoid(), 2 * self.syn_param.sigmoid()
+            self.dcy_mem = torch.exp(-self.time_step / (self.tau_mem * mem))
+            self.dcy_syn = torch.exp(-self.time_step / (self.tau_syn * syn))
 
     def evolve(self, x: Tensor) -> Tensor:
+        self.reset_state()
         syn, self.mem = torch.zeros_like(x[0]), torch.zeros_like(x[0])
         spikes = []
         for step in x:
@@ -148,21 +171,44 @@ class Stork(nn.Module):
 
 
 class LavaCuba(nn.Module):
-    """lava-dl's CUBA neuron: decays are twelve-bit numbers, clamped in place at each forward."""
+    """lava-dl's CUBA neuron: decays are twelve-bit numbers, clamped in place at each forward.
 
-    def __init__(self) -> None:
+    Without `shared_param`, one for each channel is drawn in the first forward. They are used as
+    whole numbers, whose gradient is that of the number itself.
+    """
+
+    def __init__(self, shared_param: bool = True) -> None:
         super().__init__()
         self.scale = 1 << 12
         self.current_decay = nn.Parameter(torch.tensor([1024.0]))
         self.voltage_decay = nn.Parameter(torch.tensor([512.0]))
-        self.threshold = 1.0
+        if not shared_param:
+            self.current_decay_min, self.current_decay_max = 0.24, 0.26
+            self.voltage_decay_min, self.voltage_decay_max = 0.12, 0.13
+        self._threshold = 1.0
         self.register_buffer("voltage_state", torch.zeros(1))
 
+    @property
+    def threshold(self) -> float:
+        return self._threshold
+
+    def _draw(self, neurons: int) -> None:
+        for name in ("current_decay", "voltage_decay"):
+            low, high = (getattr(self, f"{name}_{end}") for end in ("min", "max"))
+            getattr(self, name).data = self.scale * (low + (high - low) * torch.rand(neurons))
+            delattr(self, f"{name}_min")
+            delattr(self, f"{name}_max")
+
+    def _kept(self, decay: Tensor) -> Tensor:
+        """What is kept per step, for the decay as a whole number."""
+        return 1 - (decay + (decay.round() - decay).detach()) / self.scale
+
     def forward(self, x: Tensor) -> Tensor:
+        if hasattr(self, "current_decay_min"):
+            self._draw(x.shape[-1])
         self.current_decay.data.clamp_(0, self.scale)
         self.voltage_decay.data.clamp_(0, self.scale)
-        keep_i = 1 - self.current_decay / self.scale
-        keep_v = 1 - self.voltage_decay / self.scale
+        keep_i, keep_v = self._kept(self.current_decay), self._kept(self.voltage_decay)
         current = voltage = torch.zeros_like(x[0])
         spikes = []
         for step in x:
@@ -191,3 +237,66 @@ class BrainCogPLIF(nn.Module):
             spikes.append(spike(self.mem - self.threshold))
             self.mem = self.mem * (1 - spikes[-1].detach())
         return torch.stack(spikes)
+
+
+class HXBaseParameter(nn.Module):
+    """hxtorch's parameter object: a value for the model, and one for the hardware."""
+
+    def __init__(self, model_value: Any, hardware_value: Any) -> None:
+        super().__init__()
+        self._model_value, self._hardware_value = model_value, hardware_value
+
+    @property
+    def model_value(self) -> Any:
+        return self._model_value
+
+    def is_trainable(self) -> bool:
+        return isinstance(self._model_value, nn.Parameter)
+
+
+class HXParameter(HXBaseParameter):
+    """One value for both, which is that of the hardware."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value, value)
+
+    @property
+    def model_value(self) -> Any:
+        return self._hardware_value
+
+
+class HXLIF(nn.Module):
+    """A neuron of hxtorch, whose parameters are such objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau_mem = HXBaseParameter(10e-6, 63)
+        self.tau_syn = HXBaseParameter(torch.full((N,), 5e-6), 32)
+        self.threshold = HXParameter(1.0)
+        self.dt = 1e-6
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem = syn = torch.zeros_like(x[0])
+        spikes = []
+        for step in x:
+            mem = mem + self.dt / self.tau_mem.model_value * (syn - mem)
+            syn = syn * torch.exp(-self.dt / torch.as_tensor(self.tau_syn.model_value)) + 4 * step
+            spikes.append(spike(mem - self.threshold.model_value))
+            mem = mem * (1 - spikes[-1].detach())
+        return torch.stack(spikes)
+
+
+def within(package: str, kind: type[nn.Module], *arguments: Any, **keywords: Any) -> Any:
+    """A module of a class as if it, and the classes of its parts, were defined in a package."""
+    made = kind(*arguments, **keywords)
+    for part in made.modules():
+        own = type(part)
+        if own.__module__ == __name__:
+            part.__class__ = _moved(package, own)
+    return made
+
+
+def _moved(package: str, kind: type[nn.Module]) -> type[nn.Module]:
+    bases = tuple(_moved(package, b) if b.__module__ == __name__ else b for b in kind.__bases__)
+    members = {n: m for n, m in vars(kind).items() if n not in ("__dict__", "__weakref__")}
+    return type(kind.__name__, bases, members | {"__module__": f"{package}.neurons"})
