@@ -115,6 +115,9 @@ def _take(owner: nn.Module, name: str, parameter: NeuronParameter) -> Storage:
 
 def _take_parameter(plain: Any, parameter: NeuronParameter, index: int) -> Storage:
     requires_grad = plain.requires_grad
+    if parameter.is_tied:  # One raw tensor cannot be the Parameters of several places.
+        refuse_in_optimizers(plain, parameter)
+        return Storage(Kind.PARAMETER, index, requires_grad=requires_grad, plain=plain)
     if plain.shape == parameter.raw.shape:
         # The Parameter stays the same object, so that an optimizer built before goes on training
         # it. It gets other memory, because other tensors may share the memory that it has.
@@ -136,9 +139,13 @@ def detach(place: Place) -> None:
     remove_parameter(owner, name)
     watch(place.neuron)
     if storage.kind is Kind.PARAMETER:
-        plain = parameter.raw
+        plain = parameter.memory
         with torch.no_grad():
-            plain.set_(value)
+            if storage.plain is None:
+                plain.set_(value)
+            else:  # It stayed behind when the module was moved.
+                allow_in_optimizers(plain)
+                plain.data = value
         plain.grad = None
         _insert(owner._parameters, storage.index, name, plain.requires_grad_(storage.requires_grad))
     elif storage.kind is Kind.BUFFER:

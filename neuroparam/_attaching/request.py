@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,15 +11,22 @@ from torch import nn
 from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name, as_names, matches, specificity
 from neuroparam._attaching.resolve import places_to_attach
-from neuroparam._ground.errors import ParametrizationError, UnknownNameError, placed
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._ground.errors import (
+    InvalidArgumentError,
+    ParametrizationError,
+    UnknownNameError,
+    placed,
+)
 from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Parametrization
 from neuroparam._value.place import Place
 
-__all__ = ["Chain", "Names", "Request", "requests"]
+__all__ = ["Chain", "Names", "Request", "Tie", "requests"]
 
 Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
 Names: TypeAlias = "Name | Iterable[Name] | Mapping[Name, Chain]"
+Tie: TypeAlias = "None | bool | Name | Iterable[Name | tuple[Name, ...]]"
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class Request:
         init: the initial value.
         shape: the shape of the trainable value.
         dt: the time step of the simulation in seconds, if the user gave one.
+        tie: what the places that share one trainable value have in common; None where it has
+            one of its own.
     """
 
     place: Place
@@ -41,6 +50,7 @@ class Request:
     init: Initial
     shape: Shape
     dt: float | None
+    tie: Hashable = None
 
 
 def requests(
@@ -49,23 +59,66 @@ def requests(
     init: Initial | Mapping[Name, Initial],
     shape: Shape | Mapping[Name, Shape],
     dt: float | None,
+    tie: Tie = None,
 ) -> list[Request]:
     """One request for each place that the arguments of `make_trainable` mean.
 
     Raises:
-        InvalidArgumentError: `names` is of no kind that `make_trainable` takes.
+        InvalidArgumentError: `names` or `tie` is of no kind that `make_trainable` takes.
         ParametrizationError: a parametrization is none.
-        UnknownNameError: a name, or a key of `init` or `shape`, means nothing.
+        UnknownNameError: a name, in `tie` too, or a key of `init` or `shape`, means nothing.
         AmbiguousNameError, NotTrainableError: as `places_to_attach`.
     """
     chains = _as_chains(names)
-    places = places_to_attach(module, chains)
+    ties = _as_ties(tie, chains)
+    places = places_to_attach(module, chains, lambda name, place: _tie_of(ties, name, place))
     inits = _per_name(init, list(chains))
     shapes = _per_place(shape, places)
+    _refuse_unused_ties(ties, places)
     return [
-        Request(place, name, chains[name], inits[name], wanted, dt)
+        Request(place, name, chains[name], inits[name], wanted, dt, _tie_of(ties, name, place))
         for (name, place), wanted in zip(places, shapes, strict=True)
     ]
+
+
+def _as_ties(tie: Any, names: Iterable[Name]) -> list[tuple[Name, ...]]:
+    """The argument `tie` as groups of names, whose places share one value.
+
+    Raises:
+        InvalidArgumentError: it is no name, and no list of names and tuples of names.
+    """
+    if tie is None or tie is False:
+        return []
+    if tie is True:
+        return [(name,) for name in names]
+    if isinstance(tie, (str, Quantity)):
+        return [(tie,)]
+    try:
+        groups = [each if isinstance(each, tuple) else (each,) for each in tie]
+    except TypeError:
+        groups = [(None,)]
+    for group in groups:
+        if not group or not all(isinstance(name, (str, Quantity)) for name in group):
+            raise InvalidArgumentError(
+                "tie", tie, "must be a name, several names or tuples of names, or True"
+            )
+    return groups
+
+
+def _tie_of(ties: list[tuple[Name, ...]], name: Name, place: Place) -> Hashable:
+    """The group of names that a place belongs to, by the most specific name that fits it."""
+    fitting = [(key, group) for group in ties for key in group if _means(key, name, place)]
+    return max(fitting, key=lambda each: specificity(each[0]))[1] if fitting else None
+
+
+def _refuse_unused_ties(ties: list[tuple[Name, ...]], places: Sequence[tuple[Name, Place]]) -> None:
+    unused = [
+        key
+        for group in ties
+        for key in group
+        if not any(_means(key, name, place) for name, place in places)
+    ]
+    _refuse_unused("tie", unused, [place.path for _, place in places])
 
 
 def _as_chains(names: Any) -> dict[Name, list[nn.Module] | None]:

@@ -25,7 +25,11 @@ from neuroparam._value.storage import Kind
 __all__ = ["attached_places", "places_to_attach"]
 
 
-def places_to_attach(module: nn.Module, names: Iterable[Name]) -> list[tuple[Name, Place]]:
+def places_to_attach(
+    module: nn.Module,
+    names: Iterable[Name],
+    tie_of: Callable[[Name, Place], object] = lambda name, place: None,
+) -> list[tuple[Name, Place]]:
     """The places that the names mean, each with the name that counts for it.
 
     Args:
@@ -33,6 +37,8 @@ def places_to_attach(module: nn.Module, names: Iterable[Name]) -> list[tuple[Nam
         names: each a dotted path, the end of one that fits a single place, a pattern, which
             may fit many, or a quantity, which fits all places that store it. Where several fit
             one place, the most specific one counts.
+        tie_of: what the places that are to share one trainable value have in common; None for a
+            place with one of its own.
 
     Raises:
         UnknownNameError: some names match nothing (all of them are listed).
@@ -58,14 +64,18 @@ def places_to_attach(module: nn.Module, names: Iterable[Name]) -> list[tuple[Nam
         )
     claims = _resolve(places, names, problem, _offered, explain, search)
     chosen = [(_most_specific(claimed, place), place) for place, claimed in claims]
-    holders: dict[int, dict[object, str]] = {}
+    holders: dict[int, dict[tuple[int, str, tuple[str, ...]], str]] = {}
     for place in reversed(places):
         if place.kind is Kind.PARAMETER:
             holders.setdefault(id(place.value), {})[place.identity] = place.path
+    ties = {place.identity: tie_of(name, place) for name, place in chosen}
     for _, place in chosen:
         with placed(place.path):
             refuse_if_unfit(place)
-            _refuse_if_tied(sorted(holders.get(id(place.value), {}).values()))
+            held = holders.get(id(place.value), {})
+            tie = ties[place.identity]
+            if tie is None or any(ties.get(holder) != tie for holder in held):
+                _refuse_if_tied(sorted(held.values()))
     return chosen
 
 
@@ -156,7 +166,8 @@ def _refuse_if_tied(paths: list[str]) -> None:
         raise NotTrainableError(
             f"it is one Parameter held in {len(paths)} places: {', '.join(paths)}, and a "
             f"parametrization on one of them would leave the others reading its raw value",
-            "Use one neuron module in both places, give each its own Parameter "
+            "Name all of them and let them share one value (make_trainable(..., tie=...)), use "
+            "one neuron module in both places, give each its own Parameter "
             "(nn.Parameter(tied.detach().clone())), or delete the one that is not needed.",
             paths,
         )

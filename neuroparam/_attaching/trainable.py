@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from neuroparam._attaching.build import build
 from neuroparam._attaching.exchange import Undo, attach, detach, rebuild_records
 from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name
-from neuroparam._attaching.request import Names, requests
+from neuroparam._attaching.request import Names, Tie, requests
 from neuroparam._attaching.resolve import attached_places
 from neuroparam._attaching.states import detach_states
-from neuroparam._ground.errors import UnsupportedModuleError, placed
+from neuroparam._attaching.tie import build_all
+from neuroparam._ground.errors import UnsupportedModuleError
 from neuroparam._training.checkpoints import stop_watching_loads, watch_loads
 from neuroparam._training.forward import stop_watching, watch_forward
 from neuroparam._training.optimizers import refuse_not_finite
@@ -36,6 +36,7 @@ def make_trainable(
     *,
     shape: Shape | Mapping[Name, Shape] = None,
     dt: float | None = None,
+    tie: Tie = None,
 ) -> _Module:
     """Makes time constants and thresholds of a module trainable, inside their valid range.
 
@@ -67,6 +68,11 @@ def make_trainable(
             the shape, or takes that of `init`.
         dt: the time step of the simulation in seconds, which a `Quantity` needs where the
             library has none of its own (snnTorch, SpikingJelly, Sinabs).
+        tie: which places share one trainable value: a name or pattern, whose places do
+            (`tie="*.beta"`); several, each with a value of its own (`tie=["hidden*.beta",
+            "out*.beta"]`), where a tuple of names counts as one (`[("a.beta", "b.beta")]`); or
+            True, for one value for each of `names`. The places need the same parametrization,
+            shape and present value; `init` gives them one. Fixing gives each place the value.
 
     Returns:
         The module.
@@ -107,10 +113,9 @@ def make_trainable(
     """
     refuse_scripted(module)
     refuse_wrapped(module)
+    asked = requests(module, names, init, shape, dt, tie)
     built = []
-    for request in requests(module, names, init, shape, dt):
-        with placed(request.place.path):
-            parameter = build(module, request)
+    for request, parameter in zip(asked, build_all(module, asked), strict=True):
         if parameter.raw.dtype in (torch.float16, torch.bfloat16):
             warnings.warn(
                 f"{parameter.path!r} is stored in {parameter.raw.dtype}: updates smaller than its "
@@ -183,7 +188,7 @@ def make_fixed(module: _Module, names: Name | Iterable[Name] | None = None) -> _
             ).at(place.path)
     refuse_not_finite([place.parameter for place in chosen], "at make_fixed")
     values = [place.parameter for place in chosen]
-    undo = Undo(module, values, [value.raw for value in values])
+    undo = Undo(module, values, [value.memory for value in values])
     try:
         # The position of each value counts from when it was taken: the last one goes back first.
         for place in reversed(chosen):

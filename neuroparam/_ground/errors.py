@@ -267,8 +267,8 @@ class OptimizerError(NeuroparamError, RuntimeError):
     def _problem(self) -> str:
         return (
             f"this {self.optimizer} was built before make_trainable and holds a Parameter that "
-            f"gave way to one of another shape, the raw tensor of this value. Build the optimizer "
-            f"anew, after make_trainable."
+            f"gave way to another one, the raw tensor of this value. Build the optimizer anew, "
+            f"after make_trainable."
         )
 
 

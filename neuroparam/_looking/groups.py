@@ -35,7 +35,9 @@ def neuron_parameters(module: nn.Module) -> list[nn.Parameter]:
         [Parameter containing:
         tensor(0., requires_grad=True)]
     """
-    return [place.parameter.raw for place in attached(module)]
+    # Values that are tied have one raw tensor.
+    found = {id(raw): raw for raw in (place.parameter.raw for place in attached(module))}
+    return list(found.values())
 
 
 def param_groups(

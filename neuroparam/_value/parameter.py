@@ -115,6 +115,8 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
     root: weakref.ref[nn.Module] | None = None
     storage: Storage
     evidence: Evidence
+    # Whether values of other places may have the same raw tensor.
+    is_tied: bool = False
     # Of the raw numbers, as they were when `_copied` last looked at them.
     fingerprint: float | None = None
 
@@ -208,12 +210,24 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
         self._parameters["original"] = parameter
         self._raw_changed()
 
+    def share(self, other: NeuronParameter) -> None:
+        """Takes the raw tensor of another value for its own, so that both train as one."""
+        self.is_tied = other.is_tied = True
+        self._parameters["original"] = other.raw
+        self.fingerprint = other.fingerprint
+        self._raw_changed()
+
     @property
     def raw(self) -> nn.Parameter:
         """The unconstrained Parameter that the optimizer trains."""
         raw = self._parameters.get("original")
         # A replica of nn.DataParallel has its tensors among the attributes.
         return self.__dict__["original"] if raw is None else raw
+
+    @property
+    def memory(self) -> nn.Parameter:
+        """The Parameter that becomes the module's own again when the value is fixed."""
+        return self.raw if self.storage.plain is None else self.storage.plain
 
     @property
     def last_map(self) -> nn.Module:

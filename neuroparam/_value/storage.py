@@ -34,12 +34,14 @@ class Storage:
         index: its position in the dictionary that held it.
         requires_grad: whether a Parameter was trainable.
         persistent: whether a buffer was in the state dict.
+        plain: the Parameter of a value that is tied to others; their raw tensor is another one.
     """
 
     kind: Kind
     index: int
     requires_grad: bool = False
     persistent: bool = True
+    plain: nn.Parameter | None = None
 
     @property
     def in_state_dict(self) -> bool:
