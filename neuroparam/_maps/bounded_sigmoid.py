@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,16 @@ from torch.distributions import constraints
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
-from neuroparam._maps.floats import just_above, just_below, log_least_gap, log_ratio
+from neuroparam._maps.floats import (
+    just_above,
+    just_below,
+    log_least_gap,
+    log_ratio,
+    onto_limits,
+    working,
+)
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
+from neuroparam._maps.per_entry import Bounds, has_entries, least_gaps, name_constants
 from neuroparam._maps.slopes import Pullback, numbers_of, through_sigmoid
 
 __all__ = ["BoundedSigmoid"]
@@ -45,13 +53,14 @@ class BoundedSigmoid(LimitedMap):
     Source: the two branches follow TensorFlow Probability's `Sigmoid(low, high)` bijector.
 
     Args:
-        lower: the bound below every value, in the unit of the value.
-        upper: the bound above every value.
+        lower: the bound below every value, in the unit of the value; or a tensor of them, one for
+            each entry of the value.
+        upper: the bound above every value; or a tensor of them.
         spacing: "linear", or "log" for positive bounds that span orders of magnitude.
 
     Raises:
-        ParametrizationError: a bound is not finite, lower >= upper, an unknown spacing, or
-            spacing="log" with a bound that is not positive.
+        ParametrizationError: a bound is not finite, lower >= upper, an unknown spacing,
+            spacing="log" with a bound that is not positive, or tensors of other shapes.
 
     Examples:
         >>> import torch
@@ -62,11 +71,17 @@ class BoundedSigmoid(LimitedMap):
         True
         >>> BoundedSigmoid(1.0, 100.0, spacing="log")(torch.zeros(1))
         tensor([10.])
+        >>> BoundedSigmoid(torch.tensor([0.0, 10.0]), 20.0)(torch.zeros(2))
+        tensor([10., 15.])
     """
 
-    constant_names: ClassVar[tuple[str, ...]] = ("lower", "upper", "spacing")
+    constant_names = ("lower", "upper", "spacing")
 
-    def __init__(self, lower: float, upper: float, spacing: str = "linear"):
+    def __new__(cls, lower: Any = None, upper: Any = None, *_: Any, **__: Any) -> BoundedSigmoid:
+        per_entry = cls is BoundedSigmoid and (has_entries(lower) or has_entries(upper))
+        return super().__new__(_BoundedPerEntry if per_entry else cls)
+
+    def __init__(self, lower: float | Tensor, upper: float | Tensor, spacing: str = "linear"):
         super().__init__()
         self.lower: float = finite_constant(self, "lower", lower)
         self.upper: float = finite_constant(self, "upper", upper)
@@ -190,3 +205,73 @@ class BoundedSigmoid(LimitedMap):
             a, b = log_ratio(value.double(), lowest), -log_ratio(value.double(), highest)
             least_a, least_b = least_a - math.log(lowest), least_b - math.log(highest)
         return torch.log(a).clamp(min=least_a) - torch.log(b).clamp(min=least_b)
+
+
+class _BoundedPerEntry(BoundedSigmoid):
+    """A BoundedSigmoid with bounds of its own for each entry."""
+
+    def __init__(self, lower: float | Tensor, upper: float | Tensor, spacing: str = "linear"):
+        LimitedMap.__init__(self)
+        self._lower = Bounds("BoundedSigmoid(lower=...)", lower, just_above, upper)
+        self._upper = Bounds("BoundedSigmoid(upper=...)", upper, just_below, lower)
+        low, high = self._lower.exact, self._upper.exact
+        for pair in set(zip(low.flatten().tolist(), high.flatten().tolist(), strict=True)):
+            BoundedSigmoid(*pair, spacing)  # It checks them.
+        self.spacing = spacing
+        self.domain = OpenInterval(low.min().item(), high.max().item())
+        name_constants(self, "spacing", lower=self._lower, upper=self._upper)
+        self._prepare()
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        lowest, highest = self._limits_like(torch.empty(0, dtype=dtype))
+        if bool((lowest >= highest).any()):
+            return NO_ROOM
+        return Limits(lowest.min().item(), highest.max().item())
+
+    def _limits_like(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        return self._lower.like(value), self._upper.like(value)
+
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return ()  # Its `forward` is another.
+
+    def forward(self, raw: Tensor) -> Tensor:
+        self._lower.refuse_other_shape(raw, self)
+        self.limits(raw.dtype)
+        lowest, highest = self._limits_like(raw)
+        if self.spacing == "linear":
+            numbers: Any = lowest, highest, highest - lowest
+            return self.formula(working(raw), *numbers).to(raw.dtype)
+        x, low, high = raw.double(), lowest.double(), highest.double()
+        extent, middle, below = (high / low).log(), low.sqrt() * high.sqrt(), x < 0
+        up, down = low * (extent * x.sigmoid()).exp(), high * (-extent * (-x).sigmoid()).exp()
+        value = torch.where(below, up, down)
+        ends = torch.where(below, low, middle), torch.where(below, middle, high)
+        return onto_limits(value, *ends).to(raw.dtype)
+
+    def outside_domain(self, value: Tensor) -> Tensor:
+        self._lower.refuse_other_shape(value, self)
+        lower, upper = (each.exact.to(value.device) for each in (self._lower, self._upper))
+        return ~((lower < value) & (value < upper))
+
+    def outside(self, value: Tensor) -> Tensor:
+        self._lower.refuse_other_shape(value, self)
+        self.limits(value.dtype)
+        lowest, highest = self._limits_like(value)
+        return ~((value >= lowest) & (value <= highest))
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        lowest, highest = self._limits_like(value)
+        least_a, least_b = (least_gaps(limit, value.dtype) for limit in (lowest, highest))
+        if self.spacing == "linear":
+            a, b = value - lowest, highest - value
+        else:
+            a = log_ratio(value.double(), lowest.double())
+            b = -log_ratio(value.double(), highest.double())
+            least_a, least_b = least_a - lowest.log(), least_b - highest.log()
+        return a.log().clamp(min=least_a) - b.log().clamp(min=least_b)
+
+    def _get_name(self) -> str:
+        return BoundedSigmoid.__name__
+
+    def extra_repr(self) -> str:
+        return f"lower={self._lower!r}, upper={self._upper!r}, spacing={self.spacing!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ __all__ = [
     "log_least_gap",
     "log_ratio",
     "nearly_largest",
+    "onto_limits",
     "working",
     "working_dtype",
 ]
@@ -66,7 +68,7 @@ def working(raw: Tensor) -> Tensor:
     return raw.float() if raw.dtype in (torch.float16, torch.bfloat16) else raw
 
 
-def log_ratio(value: Tensor, bound: float) -> Tensor:
+def log_ratio(value: Tensor, bound: float | Tensor) -> Tensor:
     """log(value / bound), which is also accurate where the two are close."""
     # The difference is exact between bound / 2 and 2 * bound (Sterbenz).
     gap = value - bound
@@ -75,8 +77,12 @@ def log_ratio(value: Tensor, bound: float) -> Tensor:
     ratio = value / bound
     numbers = torch.finfo(value.dtype)
     fits = (ratio >= numbers.tiny) & (ratio <= numbers.max)
-    apart = torch.where(fits, torch.log(ratio), torch.log(value) - math.log(bound))
+    apart = torch.where(fits, torch.log(ratio), torch.log(value) - _log(bound))
     return torch.where(close, torch.log1p(torch.where(close, gap / bound, 0.0)), apart)
+
+
+def _log(bound: float | Tensor) -> float | Tensor:
+    return bound.log() if isinstance(bound, Tensor) else math.log(bound)
 
 
 def log_least_gap(limit: float, dtype: torch.dtype) -> float:
@@ -87,3 +93,14 @@ def log_least_gap(limit: float, dtype: torch.dtype) -> float:
     """
     exponent = math.frexp(max(abs(limit), torch.finfo(dtype).tiny))[1]
     return (exponent - _SIGNIFICANT_BITS[dtype] - 3) * math.log(2.0)
+
+
+def onto_limits(value: Tensor, lowest: Any, highest: Any) -> Tensor:
+    """Moves a value that was rounded onto a bound off it. The gradient is that of the value.
+
+    Args:
+        value: the value.
+        lowest: the smallest that it may be; a number or a tensor.
+        highest: the largest.
+    """
+    return value + (value.clamp(lowest, highest) - value).detach()

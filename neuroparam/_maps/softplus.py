@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +11,15 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, finite_constant
-from neuroparam._maps.floats import just_above, log_least_gap, nearly_largest, working_dtype
+from neuroparam._maps.floats import (
+    just_above,
+    log_least_gap,
+    nearly_largest,
+    working,
+    working_dtype,
+)
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
+from neuroparam._maps.per_entry import Bounds, has_entries, least_gaps, name_constants
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
 __all__ = ["Softplus"]
@@ -43,7 +50,8 @@ class Softplus(LimitedMap):
     `Softplus` bijector. The factor e - 1 in place of a shift of raw saves two roundings.
 
     Args:
-        lower: the bound below every value, in the unit of the value.
+        lower: the bound below every value, in the unit of the value; or a tensor of them, one for
+            each entry of the value.
         scale: distance from `lower` at raw = 0, in the unit of the value, > 0. None: fitted to
             the mean distance of the initial value from `lower`, so that one learning rate
             suits every unit.
@@ -60,12 +68,19 @@ class Softplus(LimitedMap):
         tensor([1.3133])
     """
 
-    constant_names: ClassVar[tuple[str, ...]] = ("lower", "scale")
+    constant_names = ("lower", "scale")
 
-    def __init__(self, lower: float = 0.0, scale: float | None = None):
+    def __new__(cls, lower: Any = None, *_: Any, **__: Any) -> Softplus:
+        per_entry = cls is Softplus and has_entries(lower)
+        return super().__new__(_SoftplusPerEntry if per_entry else cls)
+
+    def __init__(self, lower: float | Tensor = 0.0, scale: float | None = None):
         super().__init__()
         self.lower: float = finite_constant(self, "lower", lower)
         self.domain: constraints.Constraint = constraints.greater_than(self.lower)
+        self._set_scale(scale)
+
+    def _set_scale(self, scale: float | None) -> None:
         self.scale: float | None = None
         if scale is None:
             self._fitted = frozenset({"scale"})
@@ -141,6 +156,63 @@ class Softplus(LimitedMap):
     def _invert(self, value: Tensor, limits: Limits) -> Tensor:
         assert self.scale is not None
         least = log_least_gap(limits.lowest, value.dtype) - math.log(self.scale)
-        y = (value - limits.lowest) / self.scale
-        curved = torch.log(torch.expm1(y.clamp(max=_LINEAR)) / _ODDS).clamp(min=least - _SHIFT)
+        return self._raw_of((value - limits.lowest) / self.scale, least - _SHIFT)
+
+    def _raw_of(self, y: Tensor, least: Any) -> Tensor:
+        """The raw tensor for softplus(raw + log(e - 1)) = y."""
+        curved = torch.log(torch.expm1(y.clamp(max=_LINEAR)) / _ODDS).clamp(min=least)
         return torch.where(y > _LINEAR, y - _SHIFT, curved)
+
+
+class _SoftplusPerEntry(Softplus):
+    """A Softplus with a lower bound of its own for each entry."""
+
+    def __init__(self, lower: float | Tensor = 0.0, scale: float | None = None):
+        LimitedMap.__init__(self)
+        self._lower = Bounds("Softplus(lower=...)", lower, just_above)
+        self.domain = constraints.greater_than(self._lower.exact.min().item())
+        self.lower = self._lower.exact.max().item()  # It has the least room.
+        name_constants(self, "scale", lower=self._lower)
+        self._set_scale(scale)
+
+    def _fit(self, value: Tensor) -> None:
+        self.scale = (value - self._lower.exact.to(value.device)).mean().item()
+
+    def _limits_in(self, dtype: torch.dtype) -> Limits:
+        limits = super()._limits_in(dtype)
+        lowest = self._lower.like(torch.empty(0, dtype=dtype)).min().item()
+        return limits if limits is NO_ROOM else Limits(lowest, limits.highest)
+
+    def _top_in(self, dtype: torch.dtype, limits: Limits) -> float:
+        lowest = self._lower.like(torch.empty(0, dtype=dtype)).max().item()
+        return super()._top_in(dtype, Limits(lowest, limits.highest))
+
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return super()._numbers_in(dtype)[1:]
+
+    def forward(self, raw: Tensor) -> Tensor:
+        self._lower.refuse_other_shape(raw, self)
+        self.limits(raw.dtype)
+        lowest: Any = self._lower.like(raw)
+        return self.formula(working(raw), lowest, *self._numbers_in(raw.dtype)).to(raw.dtype)
+
+    def outside_domain(self, value: Tensor) -> Tensor:
+        self._lower.refuse_other_shape(value, self)
+        return ~((self._lower.exact.to(value.device) < value) & value.isfinite())
+
+    def outside(self, value: Tensor) -> Tensor:
+        self._lower.refuse_other_shape(value, self)
+        _, highest = self.limits(value.dtype)
+        return ~((value >= self._lower.like(value)) & (value <= highest))
+
+    def _invert(self, value: Tensor, limits: Limits) -> Tensor:
+        assert self.scale is not None
+        lowest = self._lower.like(value)
+        least = least_gaps(lowest, value.dtype) - math.log(self.scale)
+        return self._raw_of((value - lowest) / self.scale, least - _SHIFT)
+
+    def _get_name(self) -> str:
+        return Softplus.__name__
+
+    def extra_repr(self) -> str:
+        return f"lower={self._lower!r}, scale={self.scale}"

@@ -11,11 +11,17 @@ from torch.distributions import constraints
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, OpenInterval, finite_constant
-from neuroparam._maps.floats import EXPONENTS, just_above, nearly_largest, working_dtype
+from neuroparam._maps.floats import (
+    EXPONENTS,
+    just_above,
+    nearly_largest,
+    onto_limits,
+    working_dtype,
+)
 from neuroparam._maps.limited import NO_ROOM, LimitedMap
 from neuroparam._maps.slopes import Pullback, between, numbers_of
 
-__all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "onto_limits", "powers_of_two"]
+__all__ = ["Above", "TimeConstantMap", "UnitMap", "WithStep", "powers_of_two"]
 
 
 class TimeConstantMap(LimitedMap):
@@ -57,11 +63,6 @@ class TimeConstantMap(LimitedMap):
         value, pullback = self._formula_with_pullback(raw.clamp(*reach))
         # The clamp makes a new tensor, because the slope may need the one before.
         return value.clamp(*limits), lambda gradient: between(pullback(gradient), raw, *reach)
-
-
-def onto_limits(value: Tensor, lowest: float, highest: float) -> Tensor:
-    """Moves a value that was rounded onto a bound off it. The gradient is that of the value."""
-    return value + (value.clamp(lowest, highest) - value).detach()
 
 
 class UnitMap(TimeConstantMap):

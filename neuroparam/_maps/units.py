@@ -10,10 +10,10 @@ from torch import Tensor
 
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._maps.base import Limits, finite_constant
-from neuroparam._maps.floats import EXPONENTS, just_below, working_dtype
+from neuroparam._maps.floats import EXPONENTS, just_below, onto_limits, working_dtype
 from neuroparam._maps.limited import NO_ROOM
 from neuroparam._maps.slopes import Pullback, numbers_of
-from neuroparam._maps.time_constants import UnitMap, WithStep, onto_limits, powers_of_two
+from neuroparam._maps.time_constants import UnitMap, WithStep, powers_of_two
 
 __all__ = [
     "Bitshift",
