@@ -6,9 +6,18 @@ import norse.torch as norse
 import pytest
 import snntorch as snn
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from neuroparam import ExpScaledLog, Quantity, Softplus, errors
+from neuroparam import (
+    BoundedSigmoid,
+    ExpScaledLog,
+    Quantity,
+    Softplus,
+    errors,
+    make_fixed,
+    make_trainable,
+    neuron_parameters,
+)
 from neuroparam.units import Above, Decay, Rate
 from tests.support.inside import NeuronParameter, build, requests
 from tests.support.modules import FromRecord, Pair, assert_unchanged, snapshot
@@ -75,3 +84,49 @@ def test_a_module_without_numbers_is_refused() -> None:
     module.weight = nn.Parameter(torch.ones(2, device="meta"))
     with pytest.raises(errors.NotTrainableError, match="the meta device"):
         built(module, "tau")
+
+
+class Grid(nn.Module):
+    """Rounds onto the grid of some hardware; the gradient is that of the value itself."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value + ((value * self.steps).round() / self.steps - value).detach()
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value
+
+
+class GrowsBack(Grid):
+    """Its inverse is none: what it gives back is larger each time."""
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value * 1.04
+
+
+@pytest.mark.parametrize(("steps", "start"), [(16, 0.875), (4, 1.0), (4096, 0.9)])
+def test_a_map_that_rounds_starts_at_the_nearest_value_of_its_grid(
+    steps: int, start: float, recwarn: pytest.WarningsRecorder
+) -> None:
+    leaky = snn.Leaky(beta=0.9)
+    make_trainable(leaky, {"beta": [BoundedSigmoid(0.0, 1.1), Grid(steps)]})
+    assert leaky.beta.item() == pytest.approx(start, rel=1e-3)
+    warned = [str(each.message) for each in recwarn if each.category is errors.MisuseWarning]
+    assert len(warned) == (steps < 4096)
+    assert all("rounds, and starts at" in message for message in warned)
+    leaky.beta.backward()
+    assert neuron_parameters(leaky)[0].grad != 0
+    assert make_fixed(leaky).beta.item() * steps == round(make_fixed(leaky).beta.item() * steps)
+
+
+def test_a_wrong_inverse_does_not_pass_for_rounding() -> None:
+    leaky = snn.Leaky(beta=0.9)
+    before = snapshot(leaky)
+    with pytest.raises(errors.ParametrizationError, match="must give the value back"):
+        make_trainable(leaky, {"beta": GrowsBack(1000)})
+    with pytest.raises(errors.ParametrizationError, match="must give the value back"):
+        make_trainable(leaky, {"beta": Grid(1)}, init=0.4)  # it would become 0
+    assert_unchanged(leaky, before)
