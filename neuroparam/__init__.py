@@ -1,6 +1,7 @@
 """Trainable time constants and thresholds for spiking neural networks in PyTorch."""
 
 from neuroparam import errors
+from neuroparam._attaching.setting import freeze, set_values, unfreeze
 from neuroparam._attaching.trainable import make_fixed, make_trainable
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import register
@@ -32,13 +33,16 @@ __all__ = [
     "check_gradients",
     "errors",
     "find",
+    "freeze",
     "make_fixed",
     "make_trainable",
     "neuron_parameters",
     "param_groups",
     "plain_state_dict",
     "register",
+    "set_values",
     "summary",
+    "unfreeze",
     "values",
 ]
 

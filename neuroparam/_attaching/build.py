@@ -25,7 +25,7 @@ from neuroparam._maps.time_constants import Above, TimeConstantMap, UnitMap
 from neuroparam._value.parameter import NeuronParameter, in_words
 from neuroparam._value.place import Place
 
-__all__ = ["build"]
+__all__ = ["as_stored", "build"]
 
 
 def build(module: nn.Module, request: Request) -> NeuronParameter:
@@ -67,7 +67,7 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
                 maps, request.init, unit.right_inverse(start).to(present.dtype)
             )
         value = initial_tensor(request.init, request.shape, start, _domain(maps))
-        stored = _as_stored(value, unit, present.dtype)
+        stored = as_stored(value, unit, present.dtype)
         parameter = NeuronParameter([*maps, unit], stored, place.path).to(present.dtype)
         parameter.physical()  # Raises if constants fitted in double precision do not fit here.
     _refuse_beyond_coupling(place, parameter)
@@ -223,7 +223,7 @@ def _in_seconds(stored: Tensor, unit: UnitMap) -> Tensor:
     return unit.right_inverse(stored)
 
 
-def _as_stored(value: Tensor, unit: UnitMap, dtype: torch.dtype) -> Tensor:
+def as_stored(value: Tensor, unit: UnitMap, dtype: torch.dtype) -> Tensor:
     """A value in the unit of a quantity as the module will store it, in double precision."""
     if bool((wrong := value <= 0).any()):
         raise OutOfDomainError(value, wrong, "(0, inf)")

@@ -72,12 +72,12 @@ def requests(
     chains = _as_chains(names)
     ties = _as_ties(tie, chains)
     places = places_to_attach(module, chains, lambda name, place: _tie_of(ties, name, place))
-    inits = _per_name(init, list(chains))
-    shapes = _per_place(shape, places)
+    inits = _per_place("init", init, places)
+    shapes = _per_place("shape", shape, places)
     _refuse_unused_ties(ties, places)
     return [
-        Request(place, name, chains[name], inits[name], wanted, dt, _tie_of(ties, name, place))
-        for (name, place), wanted in zip(places, shapes, strict=True)
+        Request(place, name, chains[name], start, wanted, dt, _tie_of(ties, name, place))
+        for (name, place), start, wanted in zip(places, inits, shapes, strict=True)
     ]
 
 
@@ -169,25 +169,15 @@ def _refuse_no_map(each: object) -> None:
         )
 
 
-def _per_name(init: Any, names: list[Name]) -> dict[Name, Any]:
-    """The argument `init`, one for all names or a mapping from names, for each name."""
-    if not isinstance(init, Mapping):
-        return dict.fromkeys(names, init)
-    _refuse_unused("init", [key for key in init if key not in names], [str(n) for n in names])
-    return {name: init.get(name) for name in names}
-
-
-def _per_place(
-    shape: Shape | Mapping[Name, Shape], places: Sequence[tuple[Name, Place]]
-) -> list[Shape]:
-    """The shape wanted at each place, by the most specific name that fits it."""
-    if not isinstance(shape, Mapping):
-        return [shape] * len(places)
-    fitting = [[key for key in shape if _means(key, name, place)] for name, place in places]
+def _per_place(argument: str, given: Any, places: Sequence[tuple[Name, Place]]) -> list[Any]:
+    """What an argument says of each place: one for all, or by the most specific name that fits."""
+    if not isinstance(given, Mapping):
+        return [given] * len(places)
+    fitting = [[key for key in given if _means(key, name, place)] for name, place in places]
     used = {key for keys in fitting for key in keys}
-    unused = [key for key in shape if key not in used]
-    _refuse_unused("shape", unused, [place.path for _, place in places])
-    return [shape[max(keys, key=specificity)] if keys else None for keys in fitting]
+    unused = [key for key in given if key not in used]
+    _refuse_unused(argument, unused, [place.path for _, place in places])
+    return [given[max(keys, key=specificity)] if keys else None for keys in fitting]
 
 
 def _means(key: object, name: Name, place: Place) -> bool:

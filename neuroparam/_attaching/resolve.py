@@ -22,7 +22,7 @@ from neuroparam._ground.errors import (
 from neuroparam._value.place import Place, attached
 from neuroparam._value.storage import Kind
 
-__all__ = ["attached_places", "places_to_attach"]
+__all__ = ["attached_places", "claimed_places", "places_to_attach"]
 
 
 def places_to_attach(
@@ -91,15 +91,31 @@ def attached_places(module: nn.Module, names: Name | Iterable[Name] | None) -> l
         AmbiguousNameError: a short name fits several attached values.
         InvalidArgumentError: `names` is none of these.
     """
-    everything = list(attached(module))
     if names is None:
-        return everything
+        return list(attached(module))
+    return [place for _, place in claimed_places(module, names)]
+
+
+def claimed_places(module: nn.Module, names: Name | Iterable[Name]) -> list[tuple[Name, Place]]:
+    """The attached values that the names mean, each with the name that counts for it.
+
+    Args:
+        module: where to look.
+        names: as for `places_to_attach`, or one name.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError, InvalidArgumentError: as `attached_places`.
+    """
     # A module in two places of a network has its values under two paths.
     places = list(attached(module, every_path=True))
     problem = f"{type(module).__name__} has no trainable value named"
     claims = _resolve(places, as_names(names), problem, each_once)
-    chosen = {place.identity for place, _ in claims}
-    return [place for place in everything if place.identity in chosen]
+    chosen = {place.identity: claimed for place, claimed in claims}
+    return [
+        (max(chosen[place.identity], key=specificity), place)
+        for place in attached(module)
+        if place.identity in chosen
+    ]
 
 
 def _resolve(

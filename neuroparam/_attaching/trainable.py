@@ -15,6 +15,7 @@ from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name
 from neuroparam._attaching.request import Names, Tie, requests
 from neuroparam._attaching.resolve import attached_places
+from neuroparam._attaching.slips import warn_of_slip
 from neuroparam._attaching.states import detach_states
 from neuroparam._attaching.tie import build_all
 from neuroparam._ground.errors import UnsupportedModuleError
@@ -59,13 +60,14 @@ def make_trainable(
         init: the initial value, in the unit in which the module stores it, or in seconds where
             the name is a time constant's `Quantity`: None (the present value), a number, a
             tensor or array, a `torch.distributions.Distribution`, or a callable
-            `shape -> values`; or a mapping name -> one of these. Constants that are left open are
+            `shape -> values`; or a mapping name -> one of these, whose names may also be finer
+            than those in `names` (`{"hidden.*": 20e-3, "out.*": 50e-3}`); the most specific one
+            counts, in the unit of the name in `names`. Constants that are left open are
             fitted to it; for a distribution to its mean, and for a callable to the present value,
             so that the same code gives the same constants.
         shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
-            or a mapping name -> shape, whose names may also be finer than those in `names`
-            (`{"hidden.*": (100,), "out.*": (10,)}`); the most specific one counts. None keeps
-            the shape, or takes that of `init`.
+            or a mapping name -> shape, with names as for `init`. None keeps the shape, or takes
+            that of `init`.
         dt: the time step of the simulation in seconds, which a `Quantity` needs where the
             library has none of its own (snnTorch, SpikingJelly, Sinabs).
         tie: which places share one trainable value: a name or pattern, whose places do
@@ -77,7 +79,8 @@ def make_trainable(
     Returns:
         The module.
 
-    After any error the module is what it was before.
+    After any error the module is what it was before. A `UnitWarning` says where a time constant
+    that was given is shorter than a time step or longer than 10,000 of them.
 
     Raises:
         UnsupportedModuleError: not a `torch.nn.Module`, a ScriptModule, or wrapped for
@@ -122,6 +125,8 @@ def make_trainable(
                 f"rounding are lost. Keep neuron parameters in float32.",
                 stacklevel=2,
             )
+        if request.init is not None or request.dt is not None:
+            warn_of_slip(request.place, parameter, request.name, request.dt)
         parameter.root = weakref.ref(module)
         built.append((request.place, parameter))
     # Everything that can be refused has been refused. From here on the module changes.

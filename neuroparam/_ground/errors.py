@@ -32,6 +32,7 @@ __all__ = [
     "ParametrizationError",
     "TiedParameterError",
     "TimeStepError",
+    "UnitWarning",
     "UnknownNameError",
     "UnsupportedModuleError",
 ]
@@ -344,6 +345,10 @@ class NeuroparamWarning(UserWarning):
 
 class NoGradientWarning(NeuroparamWarning):
     """A value gets no gradient, or no optimizer holds a value that gets one."""
+
+
+class UnitWarning(NeuroparamWarning):
+    """A time constant is shorter than a time step, or longer than all: it is in another unit."""
 
 
 class MisuseWarning(NeuroparamWarning):

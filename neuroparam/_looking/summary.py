@@ -27,9 +27,9 @@ def summary(module: nn.Module) -> Table:
     Returns:
         A table with a line per value: path, parametrization, shape, minimum, median and
         maximum of the value and its unit, its domain, how many entries lie inside, and, where
-        the time step is known, the time constant that it means. Columns with nothing to say
-        are left out. It is a string, which a notebook shows as an HTML table, and its method
-        `to_frame()` gives a `pandas.DataFrame`.
+        the time step is known, the time constant that it means, and what is frozen. Columns
+        with nothing to say are left out. It is a string, which a notebook shows as an HTML table,
+        and its method `to_frame()` gives a `pandas.DataFrame`.
 
     Raises:
         UnsupportedModuleError: it is no module.
@@ -47,7 +47,7 @@ def summary(module: nn.Module) -> Table:
     present = values(module)
     rows = [_summarised(place, present[place.path]) for place in attached(module)]
     header = ("name", "parametrization", "shape", "min", "median", "max", "unit", "domain")
-    return Table((*header, "inside", "time constant"), rows)
+    return Table((*header, "inside", "time constant", "trains"), rows)
 
 
 def _summarised(place: Place, value: Tensor) -> tuple[Any, ...]:
@@ -68,6 +68,7 @@ def _summarised(place: Place, value: Tensor) -> tuple[Any, ...]:
         domain,
         f"{int(inside.sum())}/{value.numel()}" if has_numbers else "",
         _time_constant(place) if has_numbers else "",
+        "" if parameter.raw.requires_grad else "frozen",
     )
 
 

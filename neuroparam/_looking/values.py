@@ -17,6 +17,7 @@ from neuroparam._ground.torch_state import whole
 from neuroparam._maps.time_constants import UnitMap, WithStep
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place, attached
+from neuroparam._value.with_units import Values
 
 __all__ = ["as_quantity", "values"]
 
@@ -27,7 +28,7 @@ def values(
     *,
     dt: float | None = None,
     detach: bool = True,
-) -> dict[str, Tensor]:
+) -> Values:
     """The present values of all attached parameters, or of one quantity.
 
     As a quantity, the Parameters that a library trains by itself are read too, whatever it stores
@@ -46,7 +47,8 @@ def values(
     Returns:
         Path -> value, in the unit in which the module stores it or in that of the quantity; a
         copy without gradient, unless `detach` is False. It is NaN where a number that is not
-        attached means none, as a decay of 1 or above does.
+        attached means none, as a decay of 1 or above does. The dictionary also has `.units`, path
+        -> unit, so that a picture shows the right one, and `.quantity`.
 
     Raises:
         UnsupportedModuleError: it is no module.
@@ -79,7 +81,17 @@ def values(
         else:
             steps = _steps(module, chosen, dt)
             found = {p.path: as_quantity(p, step) for p, step in zip(chosen, steps, strict=True)}
-    return {path: value.detach().clone() for path, value in found.items()} if detach else found
+    units = (
+        quantity.unit if quantity else (place.trains.unit if place.trains else "")
+        for place in chosen
+    )
+    return Values(
+        (
+            (path, value.detach().clone() if detach else value, unit)
+            for (path, value), unit in zip(found.items(), units, strict=True)
+        ),
+        quantity,
+    )
 
 
 def _steps(module: nn.Module, places: list[Place], dt: float | None) -> list[float | None]:

@@ -71,8 +71,8 @@ class BoundedSigmoid(LimitedMap):
         True
         >>> BoundedSigmoid(1.0, 100.0, spacing="log")(torch.zeros(1))
         tensor([10.])
-        >>> BoundedSigmoid(torch.tensor([0.0, 10.0]), 20.0)(torch.zeros(2))
-        tensor([10., 15.])
+        >>> BoundedSigmoid(torch.tensor([0.0, 0.5]), 1.0)(torch.zeros(2))
+        tensor([0.5000, 0.7500])
     """
 
     constant_names = ("lower", "upper", "spacing")

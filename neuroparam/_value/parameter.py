@@ -300,11 +300,12 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
                 MisuseWarning,
             )
 
-    def raw_of(self, value: object) -> Tensor:
+    def raw_of(self, value: object, *, physical: bool = False) -> Tensor:
         """The raw tensor for a value that the user gives.
 
         Args:
             value: a number for all entries, or a tensor of the shape and dtype of the value.
+            physical: whether it is in the unit before the unit map.
 
         Raises:
             InvalidArgumentError: wrong type, shape or dtype, or a tensor with a gradient history.
@@ -315,7 +316,8 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
             tensor = self._assignable(value)
             try:
                 with torch.no_grad():
-                    raw = _invert(self, tensor.detach())
+                    maps = list(self)[:-1] if physical else self
+                    raw = _invert(maps, tensor.detach())
             except OutOfDomainError as error:
                 error.parametrization = in_words(self)
                 raise
@@ -395,10 +397,21 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
                 "its module is on the meta device, which stores no numbers; materialise it first "
                 "(to_empty, load_state_dict)",
             ).at(self.path_in_network())
-        raw = sharded_like(self.raw, self.raw_of(value))
+        self.assign_raw(self.raw_of(value))
+
+    def assign_raw(self, raw: Tensor) -> None:
+        """Stores raw numbers, as `raw_of` gives them."""
         with torch.no_grad():
-            self.raw.copy_(raw)
+            self.raw.copy_(sharded_like(self.raw, raw))
         self.fingerprint = fingerprint(self.raw)
+
+    def set_trained(self, is_trained: bool) -> None:
+        """Has the raw tensor train, or stay where it is."""
+        self.raw.requires_grad_(is_trained)
+        if not is_trained:
+            self.raw.grad = None  # An optimizer would make one more step with it.
+        forget(self)
+        self._raw_changed()
 
     def forward(self) -> Tensor:
         try:

@@ -103,7 +103,7 @@ bad(
         (LogNormal(torch.zeros(2), 1.0), INITIAL, PATH, "LogNormal(", "give shape="),
         (Categorical(torch.tensor([1.0, 0.0])), DOMAIN, "'0.p.tau'", "0 to 0", "Give values"),
         ({"gain": 1.0}, UNKNOWN, "'gain'", "init speaks of", "can be named:\n  0.p.tau"),
-        ({"tau": 1.0}, UNKNOWN, "'tau'", "init speaks of", "can be named:\n  0.p.tau"),
+        ({"0.p": 1.0}, UNKNOWN, "'0.p'", "init speaks of", "can be named:\n  0.p.tau"),
         ({5: 1.0}, UNKNOWN, "'5'", "init speaks of", "can be named:\n  0.p.tau"),
         ({None: 1.0}, UNKNOWN, "'None'", "init speaks of", "can be named:\n  0.p.tau"),
         ({"0.p.tau": {"low": 1.0}}, INITIAL, PATH, "got {'low': 1.0}", NUMERIC),

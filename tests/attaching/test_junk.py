@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from tests.support.inside import attached as places
 from tests.support.junk import JUNK, SHAPES, SINGLE, SUBJECTS, assert_valid, seldom, succeeds
 
 
+@pytest.mark.filterwarnings("ignore::neuroparam.errors.UnitWarning")
 @settings(max_examples=3 * settings().max_examples)
 @given(data=st.data(), build=st.sampled_from(list(SUBJECTS)))
 def test_junk_for_make_trainable(data: st.DataObject, build: Callable[[], nn.Module]) -> None:

@@ -1,0 +1,82 @@
+"""Slips of the unit: time constants that no simulation with this time step can mean."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from neuroparam._attaching.names import Name
+from neuroparam._catalogue.quantities import Quantity
+from neuroparam._catalogue.registry import step_of
+from neuroparam._catalogue.time_step import unit_of
+from neuroparam._ground.errors import UnitWarning
+from neuroparam._ground.messages import warn
+from neuroparam._maps.time_constants import WithStep
+from neuroparam._value.parameter import NeuronParameter
+from neuroparam._value.place import Place
+
+__all__ = ["warn_of_slip"]
+
+# Numbers of time steps between which a time constant is taken for what was meant. A decay that is
+# given as such may be small: 0.3 is 0.8 of a step.
+_SHORTEST, _SHORTEST_BY_PATH, _LONGEST = 1.0, 0.3, 1e4
+# In seconds. Nobody simulates neurons with longer steps, and 1 is meant as 1 ms.
+_LONGEST_STEP = 0.1
+
+
+def warn_of_slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None) -> None:
+    """Warns where a value that the user gave is far from every time constant of a simulation.
+
+    Args:
+        place: where it is stored.
+        parameter: the value, which need not be attached yet.
+        name: how it was named: by its path, in the stored unit, or by a quantity, in seconds.
+        dt: the time step that was given, in seconds.
+    """
+    row = place.trains
+    if row is None or row.quantity not in (Quantity.TAU_MEM, Quantity.TAU_SYN):
+        return
+    by_quantity = isinstance(name, Quantity)
+    if by_quantity and dt is not None and dt >= _LONGEST_STEP:
+        warn(
+            f"dt={dt:g} is a time step of {dt:g} seconds: dt is in seconds, and 1 ms is dt=1e-3.",
+            UnitWarning,
+        )
+        return
+    found = _in_steps(place, parameter, dt)
+    if found is None:
+        return
+    steps = found.detach().double().median().item()
+    if (_SHORTEST if by_quantity else _SHORTEST_BY_PATH) <= steps <= _LONGEST:
+        return
+    problem = f"more than {_LONGEST:g}" if steps > _LONGEST else "less than one"
+    if by_quantity:
+        meant = f"{row.quantity!r} is in seconds, and 20 ms are 20e-3"
+    else:
+        stored = row.unit or row.meaning
+        meant = (
+            f"by its path it is given as its module stores it ({stored}); {row.quantity!r} is in "
+            f"seconds"
+        )
+    warn(
+        f"{parameter.path!r} is a time constant of {steps:.3g} time steps, {problem}: {meant}.",
+        UnitWarning,
+    )
+
+
+def _in_steps(place: Place, parameter: NeuronParameter, dt: float | None) -> Tensor | None:
+    """The time constants in time steps; None where no step is known."""
+    assert place.trains is not None
+    own = step_of(place.neuron)
+    if parameter.unit is not None:
+        unit = parameter.unit
+        step = unit.dt if isinstance(unit, WithStep) else own or dt
+        return None if step is None else parameter.physical() / step
+    # Without a step, a number of steps or a decay per step is as good as with one of 1 s.
+    step = own or dt or 1.0
+    unit_of_row = unit_of(place.neuron, place.trains, None if own else step)
+    value = parameter().detach().double()
+    if unit_of_row is None:
+        return None if own is None and dt is None else value / step
+    if bool(unit_of_row.outside(value).any()):
+        return None
+    return unit_of_row.inverse(value) / step
