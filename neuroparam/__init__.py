@@ -8,6 +8,7 @@ from neuroparam._catalogue.registry import register
 from neuroparam._looking.audit import audit
 from neuroparam._looking.candidates import find
 from neuroparam._looking.groups import neuron_parameters, param_groups
+from neuroparam._looking.recorder import Recorder
 from neuroparam._looking.summary import summary
 from neuroparam._looking.values import values
 from neuroparam._maps.base import Parametrization
@@ -26,6 +27,7 @@ __all__ = [
     "Parametrization",
     "Quantity",
     "Rate",
+    "Recorder",
     "Softplus",
     "Steps",
     "audit",

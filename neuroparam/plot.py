@@ -1,5 +1,5 @@
-"""Pictures of trained values. matplotlib is imported only when one is drawn."""
+"""Pictures of values. matplotlib is imported only when one is drawn."""
 
-from neuroparam._looking.plot import distributions
+from neuroparam._looking.plot import distributions, histories
 
-__all__ = ["distributions"]
+__all__ = ["distributions", "histories"]

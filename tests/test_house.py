@@ -153,6 +153,7 @@ def test_the_public_modules_are_these() -> None:
         "adjoint",
         "catalogue",
         "errors",
+        "initial",
         "inspect",
         "parametrizations",
         "plot",

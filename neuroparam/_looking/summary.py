@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._catalogue.quantities import Quantity
-from neuroparam._ground.errors import TimeStepError
 from neuroparam._looking.text import Table, span
-from neuroparam._looking.values import as_quantity, values
+from neuroparam._looking.values import in_seconds, values
 from neuroparam._maps.base import Parametrization
 from neuroparam._value.parameter import in_words
 from neuroparam._value.place import Place, attached
@@ -18,11 +16,14 @@ from neuroparam._value.place import Place, attached
 __all__ = ["summary"]
 
 
-def summary(module: nn.Module) -> Table:
+def summary(module: nn.Module, *, dt: float | None = None) -> Table:
     """A table of all attached values.
 
     Args:
         module: a module with attached parameters.
+        dt: the time step in seconds, for time constants that were attached by their paths in a
+            library without a time step of its own. None takes the one with which others of the
+            network are attached.
 
     Returns:
         A table with a line per value: path, parametrization, shape, minimum, median and
@@ -34,6 +35,7 @@ def summary(module: nn.Module) -> Table:
     Raises:
         UnsupportedModuleError: it is no module.
         EvaluationError: a map of the user's raises AttributeError.
+        TimeStepError: `dt` contradicts a module's own.
 
     Examples:
         >>> import torch
@@ -44,14 +46,17 @@ def summary(module: nn.Module) -> Table:
         name  parametrization                        shape  min  median  max  domain    inside
         tau   ExpScaledLog(scale=1, reference=20)    ()      20      20   20  (0, inf)     1/1
     """
-    present = values(module)
-    rows = [_summarised(place, present[place.path]) for place in attached(module)]
+    present, seconds = values(module), in_seconds(module, dt)
+    rows = [
+        _summarised(place, present[place.path], seconds.get(place.path))
+        for place in attached(module)
+    ]
     header = ("name", "parametrization", "shape", "min", "median", "max", "unit", "domain")
     return Table((*header, "inside", "time constant", "trains"), rows)
 
 
-def _summarised(place: Place, value: Tensor) -> tuple[Any, ...]:
-    """The row of one value."""
+def _summarised(place: Place, value: Tensor, seconds: Tensor | None) -> tuple[Any, ...]:
+    """The row of one value, which may be a time constant."""
     parameter, last = place.parameter, place.parameter.last_map
     inside, domain = torch.isfinite(value), ""
     if isinstance(last, Parametrization):
@@ -67,17 +72,6 @@ def _summarised(place: Place, value: Tensor) -> tuple[Any, ...]:
         place.trains.unit if place.trains else "",
         domain,
         f"{int(inside.sum())}/{value.numel()}" if has_numbers else "",
-        _time_constant(place) if has_numbers else "",
+        f"{span(seconds * 1e3)} ms" if has_numbers and seconds is not None else "",
         "" if parameter.raw.requires_grad else "frozen",
     )
-
-
-def _time_constant(place: Place) -> str:
-    """The time constant in ms, where it takes no time step that nobody has given."""
-    if place.quantity not in (Quantity.TAU_MEM, Quantity.TAU_SYN):
-        return ""
-    try:
-        with torch.no_grad():
-            return f"{span(as_quantity(place, None) * 1e3)} ms"
-    except TimeStepError:
-        return ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Table", "frame_of", "in_html", "span"]
+__all__ = ["Table", "frame_from", "frame_of", "in_html", "span"]
 
 # The columns that are aligned to the right.
 _RIGHT = {"min", "median", "max", "inside", "value", "time constant"}
@@ -72,7 +72,7 @@ class Table(str):
         Raises:
             ImportError: pandas is not installed.
         """
-        return _frame(self.rows, self.header)
+        return frame_from(self.rows, self.header)
 
 
 def frame_of(kind: Any, objects: Iterable[Mapping[str, Any]], *further: str) -> Any:
@@ -86,10 +86,17 @@ def frame_of(kind: Any, objects: Iterable[Mapping[str, Any]], *further: str) -> 
     Raises:
         ImportError: pandas is not installed.
     """
-    return _frame(list(objects), [*(field.name for field in dataclasses.fields(kind)), *further])
+    return frame_from(
+        list(objects), [*(field.name for field in dataclasses.fields(kind)), *further]
+    )
 
 
-def _frame(rows: Sequence[Any], columns: Sequence[str]) -> Any:
+def frame_from(rows: Sequence[Any], columns: Sequence[str]) -> Any:
+    """Rows as a `pandas.DataFrame`.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
     pandas = importlib.import_module("pandas")  # It is asked for here only.
     return pandas.DataFrame(rows, columns=list(columns))
 

@@ -19,7 +19,7 @@ from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place, attached
 from neuroparam._value.with_units import Values
 
-__all__ = ["as_quantity", "values"]
+__all__ = ["as_quantity", "in_seconds", "values"]
 
 
 def values(
@@ -82,7 +82,7 @@ def values(
             steps = _steps(module, chosen, dt)
             found = {p.path: as_quantity(p, step) for p, step in zip(chosen, steps, strict=True)}
     units = (
-        quantity.unit if quantity else (place.trains.unit if place.trains else "")
+        quantity.unit if quantity else (place.trains.unit if place.trains else None)
         for place in chosen
     )
     return Values(
@@ -92,6 +92,21 @@ def values(
         ),
         quantity,
     )
+
+
+def in_seconds(module: nn.Module, dt: float | None) -> dict[str, Tensor]:
+    """Path -> time constant in seconds, of those attached values of which it is known.
+
+    Raises:
+        TimeStepError: `dt` contradicts a module's own, or that with which a value is attached.
+    """
+    places = [p for p in attached(module) if p.quantity in (Quantity.TAU_MEM, Quantity.TAU_SYN)]
+    found = {}
+    for place, step in zip(places, _steps(module, places, dt), strict=True):
+        unknown = contextlib.suppress(TimeStepError) if dt is None else contextlib.nullcontext()
+        with unknown, torch.no_grad():
+            found[place.path] = as_quantity(place, step).detach().clone()
+    return found
 
 
 def _steps(module: nn.Module, places: list[Place], dt: float | None) -> list[float | None]:

@@ -73,7 +73,6 @@ bad(
     [
         ((({}, {}), {}), ARGUMENT, "before must be", "got {}", "what neuroparam.values gives"),
         (((3, ONE), {}), ARGUMENT, "before must be", "got 3", "what neuroparam.values gives"),
-        (((ONE, None), {}), ARGUMENT, "after must be", "got None", SAME),
         (((ONE, {"v": ONE["tau"]}), {}), ARGUMENT, "after must be", "got {'v'", SAME),
         (((ONE, {"tau": 3.0}), {}), ARGUMENT, "'tau' must be", "got 3.0", "a tensor of finite"),
         (
