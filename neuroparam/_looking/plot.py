@@ -151,7 +151,7 @@ def histories(
 
     Args:
         recorder: with at least one record.
-        labels: path -> label of the axis, with its unit. Default: the path and the unit.
+        labels: path -> label of the axis, with its unit. Default: the unit.
 
     Returns:
         A matplotlib figure; save it with `figure.savefig(...)`.
@@ -169,7 +169,7 @@ def histories(
         >>> for epoch in range(3):
         ...     module.tau = 20.0 + epoch
         ...     _ = recorder.record()
-        >>> histories(recorder).axes[0].get_ylabel()
+        >>> histories(recorder).axes[0].get_title("left")
         'tau'
     """
     if not isinstance(recorder, Recorder) or not recorder.steps:
@@ -185,7 +185,8 @@ def histories(
         if recorded[0].numel() > 1:
             axes.fill_between(recorder.steps, low, high, color=_LATER[0], alpha=0.25, lw=0)
         axes.plot(recorder.steps, middle, color=_LATER[0])
-        axes.set_ylabel((labels or {}).get(path, _label(path, unit)))
+        axes.set_title(path, loc="left", fontsize="medium")
+        axes.set_ylabel((labels or {}).get(path, "time constant (ms)" if unit == "s" else unit))
         axes.set_xlabel("record" if recorder.counts else "step")
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -200,7 +200,7 @@ def test_a_history_shows_the_median_and_the_spread() -> None:
     (line,) = axes.lines
     assert line.get_xdata().tolist() == [0, 5, 10]
     assert line.get_ydata() == pytest.approx([15.0, 22.5, 30.0], rel=1e-5)
-    assert axes.get_ylabel() == "beta, as time constant (ms)"
+    assert (axes.get_title("left"), axes.get_ylabel()) == ("beta", "time constant (ms)")
     for bad in (Recorder(net), "recorder"):
         with pytest.raises(InvalidArgumentError, match="Recorder with a record"):
             histories(bad)
