@@ -22,7 +22,7 @@ _MOST_DIMENSIONS = 64
 Initial: TypeAlias = (
     "None | float | Tensor | Sequence[float] | Distribution | Callable[[torch.Size], Any]"
 )
-Shape: TypeAlias = "None | int | Sequence[int]"
+Shape: TypeAlias = "None | int | str | Sequence[int]"
 
 
 def initial_tensor(

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from neuroparam._attaching.initial import Initial, Shape
+from neuroparam._attaching.layer_shapes import shapes_in_numbers
 from neuroparam._attaching.names import Name, as_names, matches, specificity
 from neuroparam._attaching.resolve import places_to_attach
 from neuroparam._catalogue.quantities import Quantity
@@ -60,11 +61,13 @@ def requests(
     shape: Shape | Mapping[Name, Shape],
     dt: float | None,
     tie: Tie = None,
+    example: Any = None,
 ) -> list[Request]:
     """One request for each place that the arguments of `make_trainable` mean.
 
     Raises:
-        InvalidArgumentError: `names` or `tie` is of no kind that `make_trainable` takes.
+        InvalidArgumentError: `names` or `tie` is of no kind that `make_trainable` takes, or a
+            shape does not fit the example.
         ParametrizationError: a parametrization is none.
         UnknownNameError: a name, in `tie` too, or a key of `init` or `shape`, means nothing.
         AmbiguousNameError, NotTrainableError: as `places_to_attach`.
@@ -74,6 +77,7 @@ def requests(
     places = places_to_attach(module, chains, lambda name, place: _tie_of(ties, name, place))
     inits = _per_place("init", init, places)
     shapes = _per_place("shape", shape, places)
+    shapes = shapes_in_numbers(module, [place for _, place in places], shapes, example)
     _refuse_unused_ties(ties, places)
     return [
         Request(place, name, chains[name], start, wanted, dt, _tie_of(ties, name, place))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuroparam._attaching.exchange import Undo, attach, detach, rebuild_records
 from neuroparam._attaching.initial import Initial, Shape
@@ -38,6 +38,7 @@ def make_trainable(
     shape: Shape | Mapping[Name, Shape] = None,
     dt: float | None = None,
     tie: Tie = None,
+    example: Tensor | tuple[Any, ...] | None = None,
 ) -> _Module:
     """Makes time constants and thresholds of a module trainable, inside their valid range.
 
@@ -65,7 +66,8 @@ def make_trainable(
             counts, in the unit of the name in `names`. Constants that are left open are
             fitted to it; for a distribution to its mean, and for a callable to the present value,
             so that the same code gives the same constants.
-        shape: the shape of the trainable value, for example `(100,)` for one value per neuron;
+        shape: the shape of the trainable value, for example `(100,)` for one value per neuron, or
+            `(8, 1, 1)` for one per channel; or, with an `example`, "neuron", "channel" or "layer";
             or a mapping name -> shape, with names as for `init`. None keeps the shape, or takes
             that of `init`.
         dt: the time step of the simulation in seconds, which a `Quantity` needs where the
@@ -75,6 +77,9 @@ def make_trainable(
             "out*.beta"]`), where a tuple of names counts as one (`[("a.beta", "b.beta")]`); or
             True, for one value for each of `names`. The places need the same parametrization,
             shape and present value; `init` gives them one. Fixing gives each place the value.
+        example: an input of the network, as a tensor or a tuple of arguments, that tells how many
+            neurons each layer has: copies of the network run with it, and with twice its batch
+            and its time steps. A shape that does not fit is refused then.
 
     Returns:
         The module.
@@ -116,7 +121,7 @@ def make_trainable(
     """
     refuse_scripted(module)
     refuse_wrapped(module)
-    asked = requests(module, names, init, shape, dt, tie)
+    asked = requests(module, names, init, shape, dt, tie, example)
     built = []
     for request, parameter in zip(asked, build_all(module, asked), strict=True):
         if parameter.raw.dtype in (torch.float16, torch.bfloat16):

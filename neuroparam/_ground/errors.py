@@ -30,6 +30,7 @@ __all__ = [
     "OptimizerError",
     "OutOfDomainError",
     "ParametrizationError",
+    "ShapeError",
     "TiedParameterError",
     "TimeStepError",
     "UnitWarning",
@@ -270,6 +271,32 @@ class OptimizerError(NeuroparamError, RuntimeError):
             f"this {self.optimizer} was built before make_trainable and holds a Parameter that "
             f"gave way to another one, the raw tensor of this value. Build the optimizer anew, "
             f"after make_trainable."
+        )
+
+
+class ShapeError(NeuroparamError, RuntimeError):
+    """A value has a shape that does not fit what its layer computes with.
+
+    Attributes:
+        shapes: path -> shape, of the values that may be meant.
+        inputs: the shape of what the layer was given, if it was a tensor.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], inputs: tuple[int, ...] | None, problem: str
+    ):
+        super().__init__(shapes, inputs, problem)
+        self.shapes = shapes
+        self.inputs = inputs
+        self._torch_says = problem
+
+    def _problem(self) -> str:
+        entries = ", ".join(f"{path!r} has shape {shape}" for path, shape in self.shapes.items())
+        got = f", and its layer got an input of shape {self.inputs}" if self.inputs else ""
+        return (
+            f"{entries}{got}: sizes are compared from the last one on. For one value per channel "
+            f"of (batch, channels, height, width) give make_trainable shape=(channels, 1, 1), or "
+            f'shape="channel" with example=inputs. torch says: {self._torch_says}'
         )
 
 

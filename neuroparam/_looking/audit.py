@@ -18,17 +18,12 @@ from neuroparam._catalogue.registry import is_catalogued
 from neuroparam._ground.errors import InvalidArgumentError, NeuroparamError
 from neuroparam._ground.torch_state import whole
 from neuroparam._looking.text import Table, frame_of, in_html, span
-from neuroparam._looking.trials import (
-    Trial,
-    copied,
-    copy_of_network,
-    overwritten,
-    try_value,
-)
+from neuroparam._looking.trials import Trial, overwritten, try_value
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
 from neuroparam._maps.exp_scaled_log import ExpScaledLog
 from neuroparam._maps.softplus import Softplus
+from neuroparam._value.copying import copied, copy_of_network
 from neuroparam._value.place import Place, refuse_scripted
 from neuroparam._value.running import tensors_in
 from neuroparam._value.storage import Kind

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import random
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,14 +13,14 @@ from torch.distributions import constraints
 
 from neuroparam._attaching.survey import survey
 from neuroparam._attaching.trainable import make_trainable
-from neuroparam._ground.errors import NeuroparamError, NotTrainableError, UnsupportedModuleError
-from neuroparam._ground.torch_state import all_modules
+from neuroparam._ground.errors import NeuroparamError, NotTrainableError
 from neuroparam._maps.base import Parametrization
+from neuroparam._value.copying import as_before, copy_of_network
 from neuroparam._value.place import attached
 from neuroparam._value.running import tensors_in
 from neuroparam._value.uses import clamped_to, first_uses, mapped_by
 
-__all__ = ["Run", "Trial", "copied", "copy_of_network", "overwritten", "try_value"]
+__all__ = ["Run", "Trial", "overwritten", "try_value"]
 
 _Thing = TypeVar("_Thing")
 Run: TypeAlias = "Callable[[nn.Module], Any]"
@@ -78,55 +74,8 @@ class _AsItIs(Parametrization):
         return value
 
 
-def copied(what: _Thing, held: Iterable[Tensor]) -> _Thing:
-    """A deep copy, in which tensors with a graph have none: torch copies no such tensor.
-
-    Args:
-        what: anything.
-        held: the tensors in it.
-    """
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in held if t.grad_fn is not None}
-    return copy.deepcopy(what, memo)
-
-
-def copy_of_network(network: nn.Module) -> nn.Module:
-    """A copy, in which states from an earlier forward have no graph.
-
-    Raises:
-        UnsupportedModuleError: it holds something that cannot be copied.
-    """
-    held = (t for part in all_modules(network) for t in tensors_in(part.__dict__))
-    try:
-        return copied(network, held)
-    except Exception as error:  # It is the user's code, and may raise anything.
-        raise UnsupportedModuleError(
-            f"{type(network).__name__} cannot be copied, and values are tried on copies: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _as_before() -> Iterator[None]:
-    """Random generators go on afterwards from where they were before; nothing is warned of."""
-    numpy: Any = sys.modules.get("numpy")
-    on_cpu, plain = torch.get_rng_state(), random.getstate()
-    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    of_numpy = None if numpy is None else numpy.random.get_state()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_rng_state(on_cpu)
-        random.setstate(plain)
-        if on_cuda:
-            torch.cuda.set_rng_state_all(on_cuda)
-        if numpy is not None:
-            numpy.random.set_state(of_numpy)
-
-
 def _outputs(network: nn.Module, run: Run) -> list[Tensor]:
-    with _as_before(), torch.enable_grad():
+    with as_before(), torch.enable_grad():
         return [t for t in tensors_in(run(network)) if t.is_floating_point()]
 
 
@@ -206,7 +155,7 @@ class _Tried:
 
     def __init__(self, network: nn.Module, path: str):
         self.network = copy_of_network(network)
-        with _as_before():
+        with as_before():
             make_trainable(self.network, {path: _AsItIs()})
         (parameter,) = (
             place.parameter

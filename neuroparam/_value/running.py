@@ -14,6 +14,7 @@ from neuroparam._catalogue.entries import PLAIN_CLASS
 from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling, is_replaced
 from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
+from neuroparam._value.fitting import refuse_if_shapes_clash
 from neuroparam._value.once import active, close_scope, enter
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
@@ -83,7 +84,11 @@ def running(
             if torch._C._current_graph_task_id() == -1:
                 around = functools.partial(_parameters_around, self)
                 judge_without_optimizer(values, around, last_step())
-            output = plain.forward(self, *args, **keywords)
+            try:
+                output = plain.forward(self, *args, **keywords)
+            except RuntimeError as error:
+                refuse_if_shapes_clash(error, values, args)
+                raise
             watch_output(output, values)
             return output
         finally:
