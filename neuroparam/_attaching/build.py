@@ -53,6 +53,20 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
     if dt is not None:
         time_step(place.neuron, dt)  # A dt that contradicts the module's is refused everywhere.
     maps, unit = _maps_for(request)
+    try:
+        parameter = _parameter(request, maps, unit, present)
+    except OutOfDomainError as error:
+        error.hint = _hint(request)
+        raise
+    _refuse_beyond_coupling(place, parameter)
+    return parameter
+
+
+def _parameter(
+    request: Request, maps: list[nn.Module], unit: UnitMap | None, present: Tensor
+) -> NeuronParameter:
+    """The trainable value behind its maps."""
+    place = request.place
     if unit is None:
         maps = _fitted_beforehand(maps, request.init, present)
         value = initial_tensor(request.init, request.shape, present, _domain(maps))
@@ -70,8 +84,21 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
         stored = as_stored(value, unit, present.dtype)
         parameter = NeuronParameter([*maps, unit], stored, place.path).to(present.dtype)
         parameter.physical()  # Raises if constants fitted in double precision do not fit here.
-    _refuse_beyond_coupling(place, parameter)
     return parameter
+
+
+def _hint(request: Request) -> str:
+    """What a user may not know who gave a time constant by its path, in another unit."""
+    row = request.place.trains
+    if row is None or isinstance(request.name, Quantity) or row.quantity is None:
+        return ""
+    if row.quantity is Quantity.THRESHOLD:
+        return ""
+    stored = f"a {row.meaning}" + (f" in {row.unit}" if row.unit else "")
+    bound = ""
+    if row.euler:
+        bound = " Its module integrates by forward Euler, and the bound is the time step."
+    return f"It is {stored}; in seconds it is {row.quantity!r}.{bound}"
 
 
 def _present(module: nn.Module, place: Place) -> Tensor:

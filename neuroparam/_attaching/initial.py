@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from neuroparam._ground.errors import InvalidArgumentError
@@ -48,6 +48,12 @@ def initial_tensor(
     """
     wanted = _as_shape(shape)
     size = present.shape if wanted is None else wanted
+    if isinstance(init, nn.Module) and hasattr(init, "right_inverse"):
+        raise _unusable(
+            init,
+            "the third argument is the initial value; give a parametrization with its name, "
+            "{name: parametrization}",
+        )
     if isinstance(init, type):
         raise _unusable(init, "it is a class; give an instance, or a function")
     if isinstance(init, Distribution):
@@ -96,7 +102,7 @@ def _as_shape(shape: Any) -> torch.Size | None:
     except TypeError:
         wanted = torch.Size((0,))
     if any(size < 1 for size in wanted):
-        raise _unusable(shape, "shape must be positive integers")
+        raise InvalidArgumentError("shape", shape, "must be positive integers")
     return wanted
 
 
@@ -132,8 +138,9 @@ def _called(draw: Callable[[torch.Size], Any], size: torch.Size, init: object) -
     except Exception as error:  # It is the user's code, and may raise anything.
         raise _unusable(
             init,
-            f"give a function shape -> values; this one, called with {tuple(size)}, raised "
-            f"{type(error).__name__}: {error}",
+            f"give a function from a shape, as one tuple, to values, such as "
+            f"numpy.random.random_sample or lambda shape: torch.rand(shape); this one, called with "
+            f"{tuple(size)}, raised {type(error).__name__}: {error}",
         ) from error
 
 
@@ -169,6 +176,16 @@ def _check_support(distribution: Distribution, domain: constraints.Constraint | 
         if bool(torch.as_tensor(support.check(probe)).any()):
             raise _unusable(
                 distribution,
-                f"its support {support} leaves the domain {domain}; give a distribution inside "
+                f"its support {_in_words(support)} leaves the domain {_in_words(domain)}; give a "
+                f"distribution inside "
                 f"it, or a callable such as lambda shape: distribution.sample(shape).clamp(...)",
             )
+
+
+def _in_words(constraint: Any) -> str:
+    """A constraint as an interval."""
+    lower = getattr(constraint, "lower_bound", -math.inf)
+    upper = getattr(constraint, "upper_bound", math.inf)
+    if isinstance(lower, Tensor) or isinstance(upper, Tensor):
+        return str(constraint)
+    return f"({lower:g}, {upper:g})"

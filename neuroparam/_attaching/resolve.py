@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from numbers import Integral
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from neuroparam._attaching.elsewhere import refuse_if_elsewhere
 from neuroparam._attaching.names import Name, as_names, is_pattern, matches, specificity
 from neuroparam._attaching.refusals import refuse_if_present, refuse_if_unfit, why_unfit
-from neuroparam._attaching.survey import each_once, is_candidate, is_mapped, survey
+from neuroparam._attaching.survey import each_once, is_candidate, is_mapped, is_own, survey
+from neuroparam._catalogue.entries import Refused
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._ground.errors import (
     AmbiguousNameError,
@@ -23,6 +25,12 @@ from neuroparam._value.place import Place, attached
 from neuroparam._value.storage import Kind
 
 __all__ = ["attached_places", "claimed_places", "places_to_attach"]
+
+# What people call a quantity whose library stores something else.
+_WORDS = {
+    Quantity.TAU_SYN: r"tau_?(syn|s$)",
+    Quantity.TAU_MEM: r"tau(_?m(em)?)?(_inv)?$",
+}
 
 
 def places_to_attach(
@@ -158,6 +166,9 @@ def _resolve(
             claims.setdefault(place.identity, (place, []))[1].append(name)
     if missing:
         near = {str(n): _near(n, places) if isinstance(n, str) else [] for n in missing}
+        quantities = [name for name in missing if isinstance(name, Quantity)]
+        if quantities and len(quantities) == len(missing):
+            problem = f"{problem} (it stores no {quantities[0].value} that could be)"
         raise UnknownNameError(problem, near, [place.path for place in offered(places)])
     return list(claims.values())
 
@@ -190,11 +201,26 @@ def _refuse_if_tied(paths: list[str]) -> None:
 
 
 def _near(name: str, places: list[Place]) -> list[str]:
-    """Paths that are spelt much like a name."""
+    """Paths that are spelt much like a name, and quantities that are meant by it."""
+    if meant := _meant(name, places):
+        return meant
+    places = [place for place in places if not isinstance(place.row, Refused)]
     ends = {p.path: p.path for p in reversed(places)} | {p.field: p.path for p in reversed(places)}
     near = difflib.get_close_matches(name, ends, n=3)
     near += difflib.get_close_matches(name.rpartition(".")[2], ends, n=3)
     return list(dict.fromkeys(ends[match] for match in near))[:3]
+
+
+def _meant(name: str, places: list[Place]) -> list[str]:
+    """A quantity that a name means, and where the first value of it is; nothing if it is none."""
+    last = name.rpartition(".")[2].lower()
+    for quantity in Quantity:
+        is_its_name = last == quantity.name.lower()
+        is_like_it = quantity in _WORDS and re.match(_WORDS[quantity], last) is not None
+        stored = [place.path for place in places if place.quantity is quantity]
+        if stored and (is_its_name or is_like_it):
+            return [f"Quantity.{quantity.name}, stored as {stored[0]!r}"]
+    return []
 
 
 def _offered(places: list[Place]) -> list[Place]:
@@ -211,4 +237,6 @@ def _offered(places: list[Place]) -> list[Place]:
         is_matrix = isinstance(place.value, Tensor) and place.value.ndim > 1
         return not is_candidate(place), is_matrix
 
-    return sorted(named, key=last)
+    # The weights of torch's own layers are offered only where there is nothing else.
+    own = [place for place in named if is_own(place)]
+    return sorted(own or named, key=last)

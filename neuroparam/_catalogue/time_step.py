@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from neuroparam._catalogue.entries import Trains
+from neuroparam._catalogue.entries import PLAIN_CLASS, Trains
 from neuroparam._catalogue.registry import step_of
 from neuroparam._ground.errors import TimeStepError
 from neuroparam._ground.messages import describe
@@ -53,7 +53,7 @@ def time_step(neuron: nn.Module, dt: float | None) -> float:
     if dt is None:
         if own is None:
             raise TimeStepError(
-                f"{type(neuron).__name__} has no time step of its own. Give the duration of one "
+                f"{_kind_of(neuron)} has no time step of its own. Give the duration of one "
                 f"step in seconds, such as dt=1e-3."
             )
         return own
@@ -64,7 +64,13 @@ def time_step(neuron: nn.Module, dt: float | None) -> float:
         )
     if own is not None and not math.isclose(own, given, rel_tol=1e-6):
         raise TimeStepError(
-            f"{type(neuron).__name__} integrates in steps of {own:g} s, and dt={given:g} was "
+            f"{_kind_of(neuron)} integrates in steps of {own:g} s, and dt={given:g} was "
             f"given. Leave dt out, or build the module with it."
         )
     return given
+
+
+def _kind_of(neuron: nn.Module) -> str:
+    """The name of the library's own class of a module, attached or not."""
+    name: str = getattr(type(neuron), PLAIN_CLASS, type(neuron)).__name__
+    return name

@@ -101,6 +101,7 @@ class OutOfDomainError(NeuroparamError, ValueError):
         outside: how many of its entries lie outside.
         domain: the domain, in words.
         parametrization: the maps whose domain it is, in words; empty if they are not known.
+        hint: what is known of the value that may explain it, as sentences; empty if nothing is.
     """
 
     def __init__(self, value: Tensor, outside: Tensor, domain: str, parametrization: str = ""):
@@ -109,15 +110,22 @@ class OutOfDomainError(NeuroparamError, ValueError):
         self.outside: int = int(outside.sum())
         self.domain = domain
         self.parametrization = parametrization
+        self.hint: str = ""
         self._lowest, self._highest = _span(value, outside)
 
     def _problem(self) -> str:
         whose = f" of {self.parametrization}" if self.parametrization else ""
+        if self.value.numel() == 1:
+            found = f"{self._lowest:g} is outside {self.domain}, the domain{whose}"
+        else:
+            found = (
+                f"{self.outside} of {self.value.numel()} values lie outside the domain "
+                f"{self.domain}{whose}; they span {self._lowest:g} to {self._highest:g}"
+            )
+        hint = f"{self.hint} " if self.hint else ""
         return (
-            f"{self.outside} of {self.value.numel()} values lie outside the domain "
-            f"{self.domain}{whose}; they span {self._lowest:g} to {self._highest:g}. Give values "
-            f"inside, or choose a parametrization whose domain holds them, such as "
-            f"BoundedSigmoid(lower, upper)."
+            f"{found}. {hint}Give values inside, or choose a parametrization whose domain holds "
+            f"them, such as BoundedSigmoid(lower, upper)."
         )
 
 
@@ -185,7 +193,8 @@ class UnknownNameError(NeuroparamError, ValueError):
     def _problem(self) -> str:
         lines = [f"{self.problem}:"]
         for name, near in self.missing.items():
-            hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+            words = [each if each.startswith("Quantity.") else repr(each) for each in near]
+            hint = f" (did you mean {' or '.join(words)}?)" if near else ""
             lines.append(f"  {name!r}{hint}")
         if self.available:
             lines += ["These can be named:", listing(self.available)]

@@ -71,7 +71,7 @@ class Candidates(list[Candidate]):
         ]
         others = [(*_first_cells(c), c.why) for c in self.not_offered]
         below = [Table((*header[:4], "not offered, because"), others)] if others else []
-        return [Table(header, offered), *below]
+        return [Table(header, offered, "nothing that could be trained was found"), *below]
 
     def __str__(self) -> str:
         return "\n\n".join(self._tables())

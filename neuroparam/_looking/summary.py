@@ -52,7 +52,8 @@ def summary(module: nn.Module, *, dt: float | None = None) -> Table:
         for place in attached(module)
     ]
     header = ("name", "parametrization", "shape", "min", "median", "max", "unit", "domain")
-    return Table((*header, "inside", "time constant", "trains"), rows)
+    nothing = "nothing is attached; neuroparam.find(net) lists what could be"
+    return Table((*header, "inside", "time constant", "trains"), rows, nothing)
 
 
 def _summarised(place: Place, value: Tensor, seconds: Tensor | None) -> tuple[Any, ...]:

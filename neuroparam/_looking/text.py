@@ -38,6 +38,7 @@ class Table(str):
     Args:
         header: the names of the columns.
         rows: the cells, row by row. Floating-point numbers are printed with four digits.
+        nothing: what is printed where there are no rows; empty for the header alone.
 
     >>> table = Table(("name", "min"), [("tau", 2.0), ("beta", 0.51234)])
     >>> table
@@ -46,22 +47,28 @@ class Table(str):
     beta  0.5123
     """
 
-    __slots__ = ("header", "rows")
+    __slots__ = ("header", "nothing", "rows")
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    nothing: str
 
-    def __new__(cls, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-        table = super().__new__(cls, _aligned(*_shown(header, rows)))
-        table.header, table.rows = header, rows
+    def __new__(
+        cls, header: Sequence[str], rows: Sequence[Sequence[Any]], nothing: str = ""
+    ) -> Table:
+        text = _aligned(*_shown(header, rows)) if rows or not nothing else nothing
+        table = super().__new__(cls, text)
+        table.header, table.rows, table.nothing = header, rows, nothing
         return table
 
     def __getnewargs__(self) -> Any:
-        return self.header, self.rows
+        return self.header, self.rows, self.nothing
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
+        if self.nothing and not self.rows:
+            return f"<p>{in_html(self.nothing)}</p>"
         header, rows = _shown(self.header, self.rows)
         lines = [_html_row("th", header, header), *(_html_row("td", header, row) for row in rows)]
         return f"<table>{''.join(lines)}</table>"

@@ -67,9 +67,10 @@ def values(
         >>> prior.backward()
     """
     if quantity is not None and not isinstance(quantity, Quantity):
-        raise InvalidArgumentError(
-            "quantity", quantity, "must be a Quantity, such as Quantity.TAU_MEM"
-        )
+        wanted = "must be a Quantity, such as Quantity.TAU_MEM"
+        if isinstance(quantity, str):
+            wanted += f"; one value by its path is values(net)[{quantity!r}]"
+        raise InvalidArgumentError("quantity", quantity, wanted)
     chosen = list(attached(module)) if quantity is None else _trained(module, quantity)
     if dt is not None:  # A dt that contradicts a module is refused also where none is needed.
         for place in chosen:

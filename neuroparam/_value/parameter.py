@@ -373,6 +373,12 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
                 f"the checkpoint of a plain module does not fit, and nothing of it was loaded: "
                 f"{error.problem}; it has {describe(entry)}."
             ).at(self.path_in_network()) from None
+        except OutOfDomainError as error:
+            error.hint = (
+                "The checkpoint of a plain module holds it, which nothing has kept in that range. "
+                "Nothing of it was loaded: clamp it in the checkpoint first."
+            )
+            raise
 
     def assign(self, value: object) -> None:
         """Stores a value, through `right_inverse`; the raw Parameter stays the same object.

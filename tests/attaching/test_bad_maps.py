@@ -76,7 +76,7 @@ bad(
         ([Softplus(-1.0), Bitshift(1.0)], SENSELESS, "'0.p.tau'", "Bitshift(dt=1)", "at least 0"),
         ([BoundedSigmoid(-1, -1e-9), Decay(1)], SENSELESS, "'0.p.tau'", "Decay", "at least 0"),
         (Above(1.0), SENSELESS, "'0.p.tau'", "no map before it", "such as ExpScaledLog()"),
-        ([ExpScaledLog(), Decay(1e-3)], DOMAIN, "'0.p.tau'", "4 to 4", "Give values inside"),
+        ([ExpScaledLog(), Decay(1e-3)], DOMAIN, "'0.p.tau'", "4 is outside", "Give values inside"),
         ([ExpScaledLog(), Above(5.0)], DOMAIN, "'0.p.tau'", "(5, inf)", "Give values inside"),
         (BoundedSigmoid(0.0, 4.0), DOMAIN, "'0.p.tau'", "(0, 4)", "Give values inside"),
         (BoundedSigmoid(5.0, 6.0), DOMAIN, "'0.p.tau'", "(5, 6)", "Give values inside"),

@@ -138,7 +138,7 @@ bad(
         ("tau", AMBIGUOUS, "'tau'", "lif1.p.tau\n  lif2.p.tau", "by its full path"),
         (["lif1.p.tau", "p.gain"], AMBIGUOUS, "'p.gain'", "lif1.p.gain", "by its full path"),
         (["*.tau", "*.tua"], UNKNOWN, "'*.tua'", "no value named", "These can be named"),
-        ("*.gain", errors.OutOfDomainError, "'lif2.p.gain'", "-1 to -1", "Give values inside"),
+        ("*.gain", errors.OutOfDomainError, "'lif2.p.gain'", "-1 is outside", "Give values inside"),
     ],
 )
 NAMES_OF_AWKWARD: list[Row] = [

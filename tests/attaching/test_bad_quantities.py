@@ -82,9 +82,9 @@ bad(
     norse_cell,
     lambda module, given: make_trainable(module, {TAU: given[0]}, given[1]),
     [
-        ((None, 1e-4), DOMAIN, "'0.p.tau_mem_inv'", "0.0001 to 0.0001", "(0.001, inf)"),
-        ((None, 1e-3), DOMAIN, "'0.p.tau_mem_inv'", "0.001 to 0.001", "(0.001, inf)"),
-        ((None, -1e-2), DOMAIN, "'0.p.tau_mem_inv'", "-0.01 to -0.01", "Give values inside"),
+        ((None, 1e-4), DOMAIN, "'0.p.tau_mem_inv'", "0.0001 is outside", "(0.001, inf)"),
+        ((None, 1e-3), DOMAIN, "'0.p.tau_mem_inv'", "0.001 is outside", "(0.001, inf)"),
+        ((None, -1e-2), DOMAIN, "'0.p.tau_mem_inv'", "-0.01 is outside", "Give values inside"),
         ((BoundedSigmoid(1e-4, 1), None), SENSELESS, "tau_mem_inv'", EULER, "at least 0.001"),
         ((Softplus(-1.0), None), SENSELESS, "tau_mem_inv'", "down to -1", "at least 0"),
         ((Doubled(), None), SENSELESS, "'0.p.tau_mem_inv'", "Doubled()", "at least 0.001"),
@@ -98,7 +98,7 @@ bad(
     leaky,
     lambda module, given: make_trainable(module, {TAU: given[0]}, given[1], dt=1e-3),
     [
-        ((None, 0.0), DOMAIN, "'0.beta'", "0 to 0", "Give values inside"),
+        ((None, 0.0), DOMAIN, "'0.beta'", "0 is outside", "Give values inside"),
         ((None, 1e30), DOMAIN, "'0.beta'", "that Decay(dt=0.001) can store", "Give values"),
         ((None, math.nan), INITIAL, "'0.beta'", "got nan", "must be finite"),
         ((Softplus(-1.0), None), SENSELESS, "'0.beta'", "down to -1", "at least 0"),
@@ -117,7 +117,7 @@ bad(
     lif_node,
     lambda module, init: make_trainable(module, TAU, init, dt=1e-3),
     [
-        (5e-4, DOMAIN, "'0.tau'", "0.0005 to 0.0005", "(0.001, inf)"),
+        (5e-4, DOMAIN, "'0.tau'", "0.0005 is outside", "(0.001, inf)"),
         (raises, INITIAL, "'0.tau'", "KeyError: 'rates.csv'", FUNCTION),
     ],
 )
@@ -130,7 +130,7 @@ bad(
         ((Quantity.TAU_SYN, None), REFUSED, "'0.", ABOVE, "Name it by its path"),
         (({"alpha": Softplus()}, None), SENSELESS, "'0.alpha'", "can leave", "or None for the"),
         (({"beta": BoundedSigmoid(0, 1)}, None), SENSELESS, "'0.beta'", ABOVE, "or None for"),
-        (("alpha", 0.5), DOMAIN, "'0.alpha'", "0.5 to 0.5", "Give values inside"),
+        (("alpha", 0.5), DOMAIN, "'0.alpha'", "0.5 is outside", "Give values inside"),
     ],
 )
 bad(
@@ -140,7 +140,7 @@ bad(
     [
         ((TAU, None), REFUSED, "'0.beta'", "computes with R, C", "Name R or C"),
         (({"R": ExpScaledLog()}, None), SENSELESS, "'0.R'", "above the time step", "or None for"),
-        (("C", 1e-9), DOMAIN, "'0.C'", "1e-09 to 1e-09", "Give values inside"),
+        (("C", 1e-9), DOMAIN, "'0.C'", "1e-09 is outside", "Give values inside"),
     ],
 )
 

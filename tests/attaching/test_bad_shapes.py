@@ -23,28 +23,28 @@ from tests.support.bad_calls import (
 
 bad = Tables()
 
-POSITIVE = "shape must be positive integers"
+POSITIVE, ITS_PATH = "must be positive integers", "shape of '0.p.tau'"
 
 bad(
     "shape",
     pair,
     lambda module, shape: make_trainable(module, "0.p.tau", shape=shape),
     [
-        (0, INITIAL, PATH, "got 0", POSITIVE),
-        (-1, INITIAL, PATH, "got -1", POSITIVE),
-        ((3, 0), INITIAL, PATH, "got (3, 0)", POSITIVE),
-        (2.5, INITIAL, PATH, "got 2.5", POSITIVE),
-        ((3.0,), INITIAL, PATH, "got (3.0,)", POSITIVE),
-        (math.nan, INITIAL, PATH, "got nan", POSITIVE),
-        (True, INITIAL, PATH, "got True", POSITIVE),
-        ((2, True), INITIAL, PATH, "got (2, True)", POSITIVE),
-        ("3", INITIAL, PATH, "got '3'", POSITIVE),
-        ("", INITIAL, PATH, "got ''", POSITIVE),
-        (b"3", INITIAL, PATH, "got b'3'", POSITIVE),
-        ((None,), INITIAL, PATH, "got (None,)", POSITIVE),
-        ([[3]], INITIAL, PATH, "got [[3]]", POSITIVE),
-        (torch.tensor(3.0), INITIAL, PATH, "a float32 tensor", POSITIVE),
-        (ours, INITIAL, PATH, "got <function ours", POSITIVE),
+        (0, INITIAL, ITS_PATH, "got 0", POSITIVE),
+        (-1, INITIAL, ITS_PATH, "got -1", POSITIVE),
+        ((3, 0), INITIAL, ITS_PATH, "got (3, 0)", POSITIVE),
+        (2.5, INITIAL, ITS_PATH, "got 2.5", POSITIVE),
+        ((3.0,), INITIAL, ITS_PATH, "got (3.0,)", POSITIVE),
+        (math.nan, INITIAL, ITS_PATH, "got nan", POSITIVE),
+        (True, INITIAL, ITS_PATH, "got True", POSITIVE),
+        ((2, True), INITIAL, ITS_PATH, "got (2, True)", POSITIVE),
+        ("3", INITIAL, "'layer'", "got '3'", f"shape {POSITIVE}"),
+        ("", INITIAL, "'layer'", "got ''", f"shape {POSITIVE}"),
+        (b"3", INITIAL, ITS_PATH, "got b'3'", POSITIVE),
+        ((None,), INITIAL, ITS_PATH, "got (None,)", POSITIVE),
+        ([[3]], INITIAL, ITS_PATH, "got [[3]]", POSITIVE),
+        (torch.tensor(3.0), INITIAL, ITS_PATH, "a float32 tensor", POSITIVE),
+        (ours, INITIAL, ITS_PATH, "got <function ours", POSITIVE),
         (10**30, INITIAL, PATH, "got (1000000", "torch can make no tensor of this shape"),
         ((2**40, 2**40), INITIAL, PATH, "got (1099", "torch can make no tensor of this shape"),
         ((1,) * 70, INITIAL, PATH, "got (1, 1, ", "torch can make no tensor of this shape"),
@@ -53,7 +53,7 @@ bad(
         ({"lif*": 3}, UNKNOWN, "'lif*'", "shape speaks of", "can be named:\n  0.p.tau"),
         ({5: 3}, UNKNOWN, "'5'", "shape speaks of", "can be named:\n  0.p.tau"),
         ({Quantity.TAU_MEM: 3}, UNKNOWN, "Quantity.TAU_MEM", "shape speaks", "\n  0.p.tau"),
-        ({"tau": -3}, INITIAL, PATH, "got -3", POSITIVE),
+        ({"tau": -3}, INITIAL, ITS_PATH, "got -3", POSITIVE),
     ],
 )
 bad(

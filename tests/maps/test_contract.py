@@ -158,11 +158,11 @@ def test_values_outside_its_domain_are_refused_though_its_inverse_takes_them() -
             return torch.log(value.abs() / self.factor)
 
     module = Leaky(-1.0)
-    with pytest.raises(errors.OutOfDomainError, match=r"'tau': 1 of 1 values.*\(0, inf\)"):
+    with pytest.raises(errors.OutOfDomainError, match=r"'tau': -1 is outside .*\(0, inf\)"):
         make_trainable(module, {"tau": Careless(2.0)})
     assert type(module) is Leaky
     make_trainable(module, {"tau": Careless(2.0)}, init=2.0)
-    with pytest.raises(errors.OutOfDomainError, match="-3 to -3"):
+    with pytest.raises(errors.OutOfDomainError, match="-3 is outside"):
         module.tau = -3.0
     assert module.tau.item() == pytest.approx(2.0)
 
@@ -198,7 +198,7 @@ def test_its_limits_are_the_floats_inside_its_domain_unless_it_states_others() -
 
     all_between()
     module = make_trainable(Leaky(), {"tau": Narrow(2.0)})
-    with pytest.raises(errors.OutOfDomainError, match="20 to 20"):
+    with pytest.raises(errors.OutOfDomainError, match="20 is outside"):
         module.tau = 20.0
 
 

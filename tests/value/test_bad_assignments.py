@@ -43,7 +43,7 @@ bad(
     assign,
     [
         (0.0, DOMAIN, "'0.p.tau'", "3 of 3 values", "Give values inside"),
-        (-1, DOMAIN, "'0.p.tau'", "-1 to -1", "Give values inside"),
+        (-1, DOMAIN, "'0.p.tau'", "-1", "Give values inside"),
         (math.nan, DOMAIN, "'0.p.tau'", "nan to nan", "Give values inside"),
         (math.inf, DOMAIN, "'0.p.tau'", "inf to inf", "Give values inside"),
         (-(10**400), DOMAIN, "'0.p.tau'", "-inf to -inf", "Give values inside"),
@@ -98,7 +98,7 @@ for build, path, store in (
         lambda build=build: make_trainable(build(), Quantity.THRESHOLD),
         store,
         [
-            (-1.0, DOMAIN, repr(path), "-1 to -1", "Give values inside"),
+            (-1.0, DOMAIN, repr(path), "-1", "Give values inside"),
             (torch.ones(7), ASSIGNED, repr(path), "shape (7,)", "and stays so"),
         ],
     )
@@ -112,7 +112,7 @@ bad(
     "assignments through a chain",
     lambda: make_trainable(pair(), {"tau": [ExpScaledLog(), Doubled()]}),
     assign,
-    [(-6.0, DOMAIN, "'0.p.tau'", "-3 to -3", "Give values inside")],
+    [(-6.0, DOMAIN, "'0.p.tau'", "-3 is outside", "Give values inside")],
 )
 bad(
     "records",
