@@ -48,7 +48,7 @@ __all__ = [
     "values",
 ]
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 
 def __dir__() -> list[str]:
