@@ -1,4 +1,7 @@
-"""The code in the README and the guide runs, block after block."""
+"""The code in the README and the guide runs, block after block, and prints what it shows.
+
+`pytest tests/test_docs.py --update-examples -n 0` writes what it prints into the pages.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pytest_examples import CodeExample, EvalExample, find_examples
 
 import neuroparam
 from neuroparam import ExpScaledLog
@@ -18,19 +22,33 @@ WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
-def test_the_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, page.name, "exec"), namespace)
-    assert blocks
-    assert "nan" not in capsys.readouterr().out
+def test_the_code_prints_what_the_page_shows(page: Path, eval_example: EvalExample) -> None:
+    eval_example.set_config(line_length=78, target_version="py310")
+    names: dict[str, object] = {}
+    for block in blocks_of(page):
+        if eval_example.update_examples:
+            names |= eval_example.run_print_update(block, module_globals=names)
+        else:
+            names |= eval_example.run_print_check(block, module_globals=names)
+
+
+def blocks_of(page: Path) -> list[CodeExample]:
+    """The blocks that run; those marked `py` need a library that cannot be installed here."""
+    return [each for each in find_examples(page) if each.prefix == "python"]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+def test_the_code_is_no_wider_than_a_page(page: Path) -> None:
+    for block in blocks_of(page):
+        # What is printed stands in a comment or a string, and may be wider.
+        code = re.sub(r'^ *"""\n.*?^ *"""$', "", block.source, flags=re.MULTILINE | re.DOTALL)
+        wide = [line for line in code.splitlines() if len(line) > 80 and "#>" not in line]
+        assert not wide, (page.name, wide)
 
 
 def test_the_first_example_has_about_ten_lines() -> None:
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert block is not None
-    assert len(block[1].splitlines()) <= 12
+    block = blocks_of(ROOT / "README.md")[0].source.partition('"""')[0]
+    assert len(block.splitlines()) <= 12
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

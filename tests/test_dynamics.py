@@ -26,6 +26,9 @@ from tests.support.decaying import MEMBRANES, SYNAPSES, Decaying, every_decay, p
 from tests.support.inside import Place, attached
 from tests.support.subjects import SIX, SPIKINGJELLY, Network, network
 
+# Time is rescaled here beyond what anybody means by a time step.
+pytestmark = pytest.mark.filterwarnings("ignore::neuroparam.errors.UnitWarning")
+
 STEPS = 6
 DT = 1e-3
 _BY_NAME = {str(case): case for case in all_cases()}

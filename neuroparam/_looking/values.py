@@ -101,7 +101,12 @@ def in_seconds(module: nn.Module, dt: float | None) -> dict[str, Tensor]:
     Raises:
         TimeStepError: `dt` contradicts a module's own, or that with which a value is attached.
     """
-    places = [p for p in attached(module) if p.quantity in (Quantity.TAU_MEM, Quantity.TAU_SYN)]
+    places = [
+        place
+        for place in attached(module)
+        if place.quantity in (Quantity.TAU_MEM, Quantity.TAU_SYN)
+        and not place.parameter.raw.is_meta
+    ]
     found = {}
     for place, step in zip(places, _steps(module, places, dt), strict=True):
         unknown = contextlib.suppress(TimeStepError) if dt is None else contextlib.nullcontext()
