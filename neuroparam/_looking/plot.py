@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -283,11 +285,20 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
     columns = min(count, _COLUMNS)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(3.4 * columns, 2.9 * rows), layout="constrained")
+    figure: Any = Figure(figsize=(3.4 * columns, 2.9 * rows), layout="constrained")
+    # A notebook shows figures of pyplot by itself, and asks others how they look.
+    figure._repr_png_ = partial(_as_png, figure)
     panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for unused in panels[count:]:
         unused.remove()
     return figure, panels[:count]
+
+
+def _as_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def _legend(figure: Figure, panels: list[Axes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import norse.torch as norse
 import pytest
@@ -249,3 +250,10 @@ def test_a_recorder_becomes_a_frame() -> None:
     assert list(frame.columns) == ["step", "name", "entry", "value", "unit"]
     assert frame["step"].tolist() == [0, 0, 10, 10]
     assert frame["value"].tolist() == pytest.approx([0.9] * 4)
+
+
+def test_a_notebook_shows_a_figure() -> None:
+    figure = distributions({"tau": torch.rand(5)})
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    copied = pickle.loads(pickle.dumps(figure))
+    assert copied._repr_png_().startswith(b"\x89PNG")
