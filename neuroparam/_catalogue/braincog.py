@@ -7,13 +7,13 @@ from torch import nn
 from neuroparam._catalogue.common import (
     above_one_step,
     between_zero_and_one,
-    positive,
+    sigmoid_rate,
     states,
     thresholds,
 )
 from neuroparam._catalogue.entries import Library, Refused, Trains
 from neuroparam._catalogue.quantities import Quantity
-from neuroparam._maps.units import Decay, SigmoidRate, Steps
+from neuroparam._maps.units import Decay, Steps
 
 __all__ = ["BRAINCOG"]
 
@@ -67,16 +67,7 @@ BRAINCOG = Library(
             instead="Name a time constant.",
         ),
         *states("mem", "spike", "u"),
-        Trains(
-            field="w",
-            meaning="logit of the membrane rate per step",
-            default=positive,
-            quantity=Quantity.TAU_MEM,
-            stored_as=SigmoidRate,
-            mapped="PLIF nodes read 1 / tau = sigmoid(w)",
-            euler=True,
-            modules=("*PLIFNode",),
-        ),
+        sigmoid_rate("w", mapped="PLIF nodes read 1 / tau = sigmoid(w)", modules=("*PLIFNode",)),
         Trains(
             field="tau",
             meaning="membrane decay per step",

@@ -11,7 +11,7 @@ from neuroparam._maps.bounded_sigmoid import BoundedSigmoid
 from neuroparam._maps.exp_scaled_log import ExpScaledLog
 from neuroparam._maps.softplus import Softplus
 from neuroparam._maps.time_constants import UnitMap
-from neuroparam._maps.units import Decay
+from neuroparam._maps.units import Decay, SigmoidRate
 
 __all__ = [
     "above_one_step",
@@ -19,6 +19,7 @@ __all__ = [
     "decays",
     "own_step",
     "positive",
+    "sigmoid_rate",
     "states",
     "threshold",
     "thresholds",
@@ -69,6 +70,20 @@ def decays(membrane: str, synaptic: str) -> tuple[Trains, Trains]:
             quantity=Quantity.TAU_SYN,
             stored_as=Decay,
         ),
+    )
+
+
+def sigmoid_rate(field: str, *, mapped: str, modules: tuple[str, ...]) -> Trains:
+    """A membrane rate per step that a module reads as a sigmoid of what it stores."""
+    return Trains(
+        field=field,
+        meaning="logit of the membrane rate per step",
+        default=positive,
+        quantity=Quantity.TAU_MEM,
+        stored_as=SigmoidRate,
+        mapped=mapped,
+        euler=True,
+        modules=modules,
     )
 
 

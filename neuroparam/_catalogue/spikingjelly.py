@@ -11,6 +11,7 @@ from neuroparam._catalogue.common import (
     above_one_step,
     decays,
     positive,
+    sigmoid_rate,
     threshold,
     thresholds,
 )
@@ -19,7 +20,7 @@ from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.spikingjelly_surrogate import PyTorchSurrogate
 from neuroparam._maps.base import Parametrization
 from neuroparam._maps.softplus import Softplus
-from neuroparam._maps.units import Logarithm, SigmoidRate, Steps
+from neuroparam._maps.units import Logarithm, Steps
 
 __all__ = ["SPIKINGJELLY"]
 
@@ -197,14 +198,9 @@ SPIKINGJELLY = Library(
             for name in ("b", "omega", "dt")
         ),
         # What trains:
-        Trains(
-            field="w",
-            meaning="logit of the membrane rate per step",
-            default=positive,
-            quantity=Quantity.TAU_MEM,
-            stored_as=SigmoidRate,
+        sigmoid_rate(
+            "w",
             mapped="ParametricLIFNode reads 1 / tau = sigmoid(w)",
-            euler=True,
             modules=("*ParametricLIFNode",),
         ),
         Trains(
