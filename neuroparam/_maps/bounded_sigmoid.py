@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ class BoundedSigmoid(LimitedMap):
         tensor([0.5000, 0.7500])
     """
 
-    constant_names = ("lower", "upper", "spacing")
+    constant_names: ClassVar[tuple[str, ...]] = ("lower", "upper", "spacing")
 
     def __new__(cls, lower: Any = None, upper: Any = None, *_: Any, **__: Any) -> BoundedSigmoid:
         per_entry = cls is BoundedSigmoid and (has_entries(lower) or has_entries(upper))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class Softplus(LimitedMap):
         tensor([1.3133])
     """
 
-    constant_names = ("lower", "scale")
+    constant_names: ClassVar[tuple[str, ...]] = ("lower", "scale")
 
     def __new__(cls, lower: Any = None, *_: Any, **__: Any) -> Softplus:
         per_entry = cls is Softplus and has_entries(lower)
