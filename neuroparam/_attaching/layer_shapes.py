@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neuroparam._ground.errors import InvalidArgumentError, placed
 from neuroparam._value.copying import as_before, copy_of_network
 from neuroparam._value.place import Place
+from neuroparam._value.running import tensors_in
 
 __all__ = ["shapes_in_numbers"]
 
@@ -122,7 +123,7 @@ class _LayerShapes:
             raise InvalidArgumentError(
                 "example",
                 self._example[0],
-                f"no size of the layer's input, {tuple(shape)}, changes with a larger batch, so "
+                f"no size of the layer's output, {tuple(shape)}, changes with a larger batch, so "
                 f"that its neurons cannot be told; reset the states of the network, or give "
                 f"shape=(...)",
             )
@@ -139,18 +140,19 @@ class _LayerShapes:
             return None
 
     def _run(self, arguments: tuple[Any, ...]) -> dict[str, tuple[int, torch.Size]]:
-        """Path -> how often a layer is called, and the shape of what it gets."""
+        """Path -> how often a layer is called, and the shape of what it gives."""
         tried = copy_of_network(self._module)
         found: dict[str, tuple[int, torch.Size]] = {}
 
-        def note(name: str, given: tuple[Any, ...]) -> None:
-            tensor = next((each for each in given if isinstance(each, Tensor)), None)
+        def note(name: str, output: Any) -> None:
+            tensor = next(tensors_in(output), None)
             if tensor is not None:
                 calls, shape = found.get(name, (0, tensor.shape))
                 found[name] = calls + 1, shape
 
         for name, part in nn.Module.named_modules(tried):
-            part.register_forward_pre_hook(lambda _, given, name=name: note(name, given))
+            # A layer may have weights of its own, so that its input does not tell.
+            part.register_forward_hook(lambda *call, name=name: note(name, call[-1]))
         with as_before(), torch.no_grad():
             tried(*arguments)
         return found
