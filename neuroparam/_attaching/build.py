@@ -56,7 +56,9 @@ def build(module: nn.Module, request: Request) -> NeuronParameter:
     try:
         parameter = _parameter(request, maps, unit, present)
     except OutOfDomainError as error:
-        error.hint = _hint(request)
+        # What the module stores may mean nothing as a quantity, and then nobody has given it.
+        is_stored = unit is not None and error.parametrization == repr(unit)
+        error.hint = "" if is_stored else _hint(request)
         raise
     _refuse_beyond_coupling(place, parameter)
     return parameter
@@ -90,10 +92,10 @@ def _parameter(
 def _hint(request: Request) -> str:
     """What a user may not know who gave a time constant by its path, in another unit."""
     row = request.place.trains
-    if row is None or isinstance(request.name, Quantity) or row.quantity is None:
+    if row is None or row.quantity in (None, Quantity.THRESHOLD):
         return ""
-    if row.quantity is Quantity.THRESHOLD:
-        return ""
+    if isinstance(request.name, Quantity):
+        return "As a quantity it is in seconds, and 20 ms are 20e-3."
     stored = f"a {row.meaning}" + (f" in {row.unit}" if row.unit else "")
     bound = ""
     if row.euler:
@@ -138,6 +140,8 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
         maps = request.maps or [place.default]
         if row is not None and row.mapped:
             _refuse_mapped_again(row, maps)
+        if row is not None and row.quantity is not None:
+            _refuse_other_unit(row, maps)
         return _copied(maps), None
     assert row is not None
     if row.coupled:
@@ -146,6 +150,11 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
             "Name it by its path, so that it gets the bounds that keep it valid.",
         )
     is_time_constant = name is not Quantity.THRESHOLD
+    if request.maps is not None and isinstance(request.maps[-1], UnitMap):
+        raise ParametrizationError(
+            f"{name!r} puts the unit map of each library in by itself, and {request.maps[-1]!r} "
+            f"would come before it. Leave it out, or name the value by its path."
+        )
     if request.maps is not None:
         maps = _copied(request.maps)
     elif is_time_constant:
@@ -157,6 +166,23 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
     if row.euler:
         maps += _kept_above(place.neuron, maps, time_step(place.neuron, dt))
     return maps, unit_of(place.neuron, row, dt)
+
+
+def _refuse_other_unit(row: Trains, maps: list[nn.Module]) -> None:
+    """Raises if a chain ends in the unit map of another library.
+
+    What is read in seconds, and shown in ms, would be wrong.
+    """
+    last = maps[-1]
+    kind = getattr(row.stored_as, "func", row.stored_as)
+    if isinstance(last, UnitMap) and isinstance(kind, (type, type(None))):
+        if kind is None or not isinstance(last, kind):
+            stored = f" in {row.unit}" if row.unit else ""
+            right = "without a unit map" if kind is None else f"with {kind.__name__}"
+            raise ParametrizationError(
+                f"{last!r} is no unit map for a {row.meaning}{stored}; end the chain {right}, or "
+                f"name {row.quantity!r}, which does so by itself."
+            )
 
 
 def _refuse_mapped_again(row: Trains, maps: list[nn.Module]) -> None:

@@ -177,8 +177,9 @@ def _check_support(distribution: Distribution, domain: constraints.Constraint | 
             raise _unusable(
                 distribution,
                 f"its support {_in_words(support)} leaves the domain {_in_words(domain)}; give a "
-                f"distribution inside "
-                f"it, or a callable such as lambda shape: distribution.sample(shape).clamp(...)",
+                f"distribution inside it, such as neuroparam.initial.log_normal(median, spread, "
+                f"lower=..., upper=...), or a callable such as "
+                f"lambda shape: distribution.sample(shape).clamp(...)",
             )
 
 

@@ -66,7 +66,8 @@ def _in_numbers(found: _LayerShapes, place: Place, shape: Any) -> Any:
             return (*sizes[:1], *(1 for _ in sizes[1:]))
         given = (shape,) if isinstance(shape, int) else tuple(shape)
         pairs = zip(reversed(given), reversed(sizes), strict=False)
-        if len(given) > len(sizes) or any(size not in (1, wanted) for size, wanted in pairs):
+        fits = len(given) == len(sizes) or all(size == 1 for size in given)
+        if not fits or any(size not in (1, wanted) for size, wanted in pairs):
             raise InvalidArgumentError(
                 "shape",
                 shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -79,6 +80,7 @@ def requests(
     shapes = _per_place("shape", shape, places)
     shapes = shapes_in_numbers(module, [place for _, place in places], shapes, example)
     _refuse_unused_ties(ties, places)
+    _refuse_single_ties(tie, ties, places)
     return [
         Request(place, name, chains[name], start, wanted, dt, _tie_of(ties, name, place))
         for (name, place), start, wanted in zip(places, inits, shapes, strict=True)
@@ -113,6 +115,26 @@ def _tie_of(ties: list[tuple[Name, ...]], name: Name, place: Place) -> Hashable:
     """The group of names that a place belongs to, by the most specific name that fits it."""
     fitting = [(key, group) for group in ties for key in group if _means(key, name, place)]
     return max(fitting, key=lambda each: specificity(each[0]))[1] if fitting else None
+
+
+def _refuse_single_ties(
+    tie: Any, ties: list[tuple[Name, ...]], places: Sequence[tuple[Name, Place]]
+) -> None:
+    """Raises if a tie has one place alone, so that it ties nothing.
+
+    Raises:
+        InvalidArgumentError: naming it. With True, none of the names has several places.
+    """
+    counts = Counter(_tie_of(ties, name, place) for name, place in places)
+    single = [group for group in ties if counts[group] < 2]
+    if single and (tie is not True or len(single) == len(ties)):
+        raise InvalidArgumentError(
+            "tie",
+            tie,
+            f"must bring several places together, and {', '.join(map(str, single[0]))} means one; "
+            f"give a pattern that fits them, or a tuple of names: "
+            f"tie=[('hidden.beta', 'out.beta')]",
+        )
 
 
 def _refuse_unused_ties(ties: list[tuple[Name, ...]], places: Sequence[tuple[Name, Place]]) -> None:

@@ -168,7 +168,10 @@ def _resolve(
         near = {str(n): _near(n, places) if isinstance(n, str) else [] for n in missing}
         quantities = [name for name in missing if isinstance(name, Quantity)]
         if quantities and len(quantities) == len(missing):
-            problem = f"{problem} (it stores no {quantities[0].value} that could be)"
+            problem = (
+                f"{problem} (it stores no {quantities[0].value} that could be; values of modules "
+                f"that the catalogue does not know are named by their paths)"
+            )
         raise UnknownNameError(problem, near, [place.path for place in offered(places)])
     return list(claims.values())
 

@@ -11,7 +11,7 @@ from neuroparam._attaching.build import as_stored
 from neuroparam._attaching.initial import Initial, initial_tensor
 from neuroparam._attaching.names import Name
 from neuroparam._attaching.resolve import attached_places, claimed_places
-from neuroparam._attaching.slips import warn_of_slip
+from neuroparam._attaching.slips import slip, warn_of_slips
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.time_step import time_step, unit_of
 from neuroparam._ground.errors import InvalidArgumentError, placed
@@ -75,9 +75,9 @@ def set_values(
             wanted: Any = value if given is None else given[name]
             quantity = name if isinstance(name, Quantity) else getattr(names, "quantity", None)
             raws.append((quantity or name, place, _raw_of(place, quantity, wanted, dt)))
-    for name, place, raw in raws:
+    for _, place, raw in raws:
         place.parameter.assign_raw(raw)
-        warn_of_slip(place, place.parameter, name, dt)
+    warn_of_slips(slip(place, place.parameter, name, dt) for name, place, _ in raws)
     return module
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from neuroparam._attaching.names import Name
@@ -14,7 +16,7 @@ from neuroparam._maps.time_constants import WithStep
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place
 
-__all__ = ["warn_of_slip"]
+__all__ = ["slip", "warn_of_slips"]
 
 # Numbers of time steps between which a time constant is taken for what was meant. A decay that is
 # given as such may be small: 0.3 is 0.8 of a step.
@@ -23,31 +25,38 @@ _SHORTEST, _SHORTEST_BY_PATH, _LONGEST = 1.0, 0.3, 1e4
 _LONGEST_STEP = 0.1
 
 
-def warn_of_slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None) -> None:
-    """Warns where a value that the user gave is far from every time constant of a simulation.
+def warn_of_slips(messages: Iterable[str]) -> None:
+    """Warns of what `slip` has found, of each slip once."""
+    for message in dict.fromkeys(messages):
+        if message:
+            warn(message, UnitWarning)
+
+
+def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None) -> str:
+    """What is wrong where a value is far from every time constant of a simulation.
 
     Args:
         place: where it is stored.
         parameter: the value, which need not be attached yet.
         name: how it was named: by its path, in the stored unit, or by a quantity, in seconds.
         dt: the time step that was given, in seconds.
+
+    Returns:
+        A sentence for a warning; empty if nothing is wrong.
     """
     row = place.trains
     if row is None or row.quantity not in (Quantity.TAU_MEM, Quantity.TAU_SYN):
-        return
+        return ""
     by_quantity = isinstance(name, Quantity)
-    if by_quantity and dt is not None and dt >= _LONGEST_STEP:
-        warn(
-            f"dt={dt:g} is a time step of {dt:g} seconds: dt is in seconds, and 1 ms is dt=1e-3.",
-            UnitWarning,
-        )
-        return
+    step = parameter.unit.dt if isinstance(parameter.unit, WithStep) else None
+    if step is not None and step >= _LONGEST_STEP:
+        return f"dt={step:g} is a step of {step:g} seconds: dt is in seconds, and 1 ms is dt=1e-3."
     found = _in_steps(place, parameter, dt)
     if found is None:
-        return
+        return ""
     steps = found.detach().double().median().item()
     if (_SHORTEST if by_quantity else _SHORTEST_BY_PATH) <= steps <= _LONGEST:
-        return
+        return ""
     problem = f"more than {_LONGEST:g}" if steps > _LONGEST else "less than one"
     if by_quantity:
         meant = f"{row.quantity!r} is in seconds, and 20 ms are 20e-3"
@@ -57,10 +66,7 @@ def warn_of_slip(place: Place, parameter: NeuronParameter, name: Name, dt: float
             f"by its path it is given as its module stores it ({stored}); {row.quantity!r} is in "
             f"seconds"
         )
-    warn(
-        f"{parameter.path!r} is a time constant of {steps:.3g} time steps, {problem}: {meant}.",
-        UnitWarning,
-    )
+    return f"{parameter.path!r} is a time constant of {steps:.3g} time steps, {problem}: {meant}."
 
 
 def _in_steps(place: Place, parameter: NeuronParameter, dt: float | None) -> Tensor | None:

@@ -15,7 +15,7 @@ from neuroparam._attaching.initial import Initial, Shape
 from neuroparam._attaching.names import Name
 from neuroparam._attaching.request import Names, Tie, requests
 from neuroparam._attaching.resolve import attached_places
-from neuroparam._attaching.slips import warn_of_slip
+from neuroparam._attaching.slips import slip, warn_of_slips
 from neuroparam._attaching.states import detach_states
 from neuroparam._attaching.tie import build_all
 from neuroparam._ground.errors import UnsupportedModuleError
@@ -122,7 +122,7 @@ def make_trainable(
     refuse_scripted(module)
     refuse_wrapped(module)
     asked = requests(module, names, init, shape, dt, tie, example)
-    built = []
+    built, slips = [], []
     for request, parameter in zip(asked, build_all(module, asked), strict=True):
         if parameter.raw.dtype in (torch.float16, torch.bfloat16):
             warnings.warn(
@@ -131,9 +131,10 @@ def make_trainable(
                 stacklevel=2,
             )
         if request.init is not None or request.dt is not None:
-            warn_of_slip(request.place, parameter, request.name, request.dt)
+            slips.append(slip(request.place, parameter, request.name, request.dt))
         parameter.root = weakref.ref(module)
         built.append((request.place, parameter))
+    warn_of_slips(slips)
     # Everything that can be refused has been refused. From here on the module changes.
     values = [parameter for _, parameter in built]
     plain = [place.value for place, _ in built if isinstance(place.value, nn.Parameter)]

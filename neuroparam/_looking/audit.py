@@ -39,7 +39,7 @@ class Audited:
         path: its name for `make_trainable`.
         value: the present value; a copy.
         verdict: "train", "could train", "trains as it is", "state", "not read", "no gradient",
-            "no effect", "plain number" or "refused".
+            "no effect", "plain number", "not offered" or "refused".
         why: the reason, in words.
         read: whether the forward reads it.
         gradient: the largest gradient that reaches it; None if none does.
@@ -103,7 +103,14 @@ class Audit(list[Audited]):
         )
 
     def __str__(self) -> str:
-        return f"{self._table()}\n\n{self.call or 'nothing is proposed'}"
+        silent = "" if self._moves else f"\n\n{_SILENT}"
+        return f"{self._table()}{silent}\n\n{self.call or 'nothing is proposed'}"
+
+    @property
+    def _moves(self) -> bool:
+        """Whether the output has moved with any value, so that the neurons are not silent."""
+        read = [each for each in self if each.read]
+        return not read or any(each.moved > 0 for each in read)
 
     __repr__ = __str__
 
@@ -180,6 +187,10 @@ def audit(
     return Audit(sorted(_tried_out(net, measured), key=lambda each: _ORDER.index(each.verdict)))
 
 
+_SILENT = (
+    "The output has moved with none of the values: give an input that makes the neurons spike, or "
+    "the verdicts say little."
+)
 _ORDER = (
     "train",
     "could train",
@@ -188,6 +199,7 @@ _ORDER = (
     "no gradient",
     "not read",
     "plain number",
+    "not offered",
     "state",
     "refused",
 )
@@ -259,6 +271,8 @@ def _judged(place: Place, trial: Trial, is_state: bool) -> tuple[str, str, Param
     if trial.clamped:
         return _clamped(trial.clamped, place)
     hint = place.hint
+    if hint.trains is False:
+        return "not offered", hint.why, None
     default = None if hint.default is None else hint.default()
     return "train" if hint.trains and default else "could train", hint.why, default
 

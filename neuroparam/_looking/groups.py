@@ -78,7 +78,8 @@ def param_groups(
 
     Raises:
         UnsupportedModuleError: it is no module.
-        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0.
+        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0, or
+            `neuron_lr` is given and nothing is attached.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
 
@@ -104,6 +105,10 @@ def param_groups(
     for argument, given in rates.items():
         _refuse_negative(argument, given)
     neuron = neuron_parameters(module)
+    if neuron_lr is not None and not neuron:
+        raise InvalidArgumentError(
+            "neuron_lr", neuron_lr, "has no value to train; call make_trainable first"
+        )
     own = {id(parameter) for parameter in neuron}
     others = [p for p in nn.Module.parameters(module) if id(p) not in own]
     apart = bias_weight_decay is not None

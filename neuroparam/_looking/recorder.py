@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroparam._catalogue.quantities import Quantity
+from neuroparam._ground.errors import InvalidArgumentError
 from neuroparam._looking.text import frame_from
 from neuroparam._looking.values import values
 from neuroparam._value.with_units import Values
@@ -27,6 +28,10 @@ class Recorder:
         steps: the step of each record.
         units: path -> unit, where one is known.
         counts: whether the steps are those that `record` counts itself.
+
+    Raises:
+        InvalidArgumentError: there is nothing to record.
+        TimeStepError: as `values`.
 
     Examples:
         >>> import torch
@@ -53,7 +58,15 @@ class Recorder:
         self._records: list[Values] = []
         self.steps: list[float] = []
         self.counts: bool = True
-        self.units: dict[str, str] = values(module, quantity, dt=dt).units
+        found = values(module, quantity, dt=dt)
+        if not found:
+            what = "attached value" if quantity is None else f"{quantity.value} that trains"
+            raise InvalidArgumentError(
+                "module",
+                module,
+                f"must have a value to record; the catalogue knows no {what} in it",
+            )
+        self.units: dict[str, str] = found.units
 
     def record(self, step: float | None = None) -> Values:
         """Keeps the present values.

@@ -19,6 +19,7 @@ from neuroparam._ground.errors import (
     MisuseWarning,
     OutOfDomainError,
     ParametrizationError,
+    UnitWarning,
     placed,
 )
 from neuroparam._ground.hooks import NotesHooks
@@ -34,7 +35,7 @@ from neuroparam._ground.torch_state import (
 from neuroparam._maps.base import SHOWN, Parametrization, bounds_of
 from neuroparam._maps.fused import MODIFIED, fused, is_fused
 from neuroparam._maps.limited import LimitedMap
-from neuroparam._maps.time_constants import UnitMap
+from neuroparam._maps.time_constants import UnitMap, WithStep
 from neuroparam._value.copied import Copied, fingerprint
 from neuroparam._value.evidence import Evidence
 from neuroparam._value.network import paths_in_networks
@@ -44,6 +45,8 @@ from neuroparam._value.writes import Copy
 
 __all__ = ["NeuronParameter", "alive", "in_words", "living"]
 
+# Numbers of time steps below which an assigned time constant is taken for one in seconds.
+_SHORTEST = 0.3
 _LOST = (
     "through `.data` or with an operation that ends in an underscore. The value is computed anew "
     "from its raw tensor, so that the write is lost and no gradient knows of it. Assign to it "
@@ -319,6 +322,8 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
                     maps = list(self)[:-1] if physical else self
                     raw = _invert(maps, tensor.detach())
             except OutOfDomainError as error:
+                if self.unit is not None and not physical:
+                    self._refuse_stored(tensor.detach(), error)
                 error.parametrization = in_words(self)
                 raise
             if not bool(torch.isfinite(raw).all()):
@@ -326,6 +331,14 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
                     "assignment", tensor, "its right_inverse is not finite there"
                 )
         return raw
+
+    def _refuse_stored(self, value: Tensor, error: OutOfDomainError) -> None:
+        """Raises in the unit that was given, where the maps have refused it in another."""
+        lower, upper = self.bounds
+        wrong = ~((value > lower) & (value < upper))
+        if bool(wrong.any()):
+            domain = f"({lower:g}, {upper:g})"
+            raise OutOfDomainError(value, wrong, domain, in_words(self)) from error
 
     def _assignable(self, value: object) -> Tensor:
         """A value that the user gives as a tensor that can be stored."""
@@ -404,6 +417,22 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
                 "(to_empty, load_state_dict)",
             ).at(self.path_in_network())
         self.assign_raw(self.raw_of(value))
+        self._warn_of_seconds()
+
+    def _warn_of_seconds(self) -> None:
+        """Warns where a time constant of less than a time step has been assigned.
+
+        It is meant in seconds, as it was attached, and read as the module stores it.
+        """
+        if isinstance(self.unit, WithStep):
+            steps = (self.physical().detach() / self.unit.dt).double().median().item()
+            if steps < _SHORTEST:
+                warn(
+                    f"{self.path_in_network()!r} is a time constant of {steps:.3g} time steps now: "
+                    f"assigning takes what the module stores. In seconds it is set_values(net, "
+                    f"Quantity.TAU_MEM, 20e-3).",
+                    UnitWarning,
+                )
 
     def assign_raw(self, raw: Tensor) -> None:
         """Stores raw numbers, as `raw_of` gives them."""

@@ -10,14 +10,19 @@ import pytest
 import sinabs.layers as sl
 import snntorch as snn
 import torch
+from rockpool.nn.modules import LIFTorch
+from spikingjelly.activation_based import neuron
 from torch import nn
 from torch.distributions import LogNormal
 
 from neuroparam import (
     BoundedSigmoid,
+    Decay,
     ExpScaledLog,
     Quantity,
+    Rate,
     Softplus,
+    Steps,
     errors,
     freeze,
     make_trainable,
@@ -319,3 +324,51 @@ def test_set_values_warns_too() -> None:
 )
 def test_what_a_simulation_may_mean_is_not(build: Any, names: Any, init: Any, dt: Any) -> None:
     make_trainable(build(), names, init, dt=dt)
+
+
+def test_assigning_seconds_to_what_is_stored_as_a_decay_is_warned_of() -> None:
+    leaky = make_trainable(snn.Leaky(beta=0.9), Quantity.TAU_MEM, dt=DT)
+    with pytest.warns(errors.UnitWarning, match="assigning takes what the module stores"):
+        leaky.beta = 20e-3
+    leaky.beta = 0.8
+
+
+def test_a_step_of_a_second_in_a_chain_is_warned_of_once() -> None:
+    net = nn.ModuleList(snn.Leaky(beta=0.9) for _ in range(3))
+    with pytest.warns(errors.UnitWarning, match="dt=1 is a step of 1 seconds") as caught:
+        make_trainable(net, {"*.beta": [ExpScaledLog(), Decay(dt=1.0)]}, init=0.9)
+    assert len(caught) == 1
+
+
+def test_an_assigned_value_is_refused_in_the_unit_in_which_it_was_given() -> None:
+    node = make_trainable(neuron.LIFNode(tau=5.0), Quantity.TAU_MEM, dt=DT)
+    with pytest.raises(errors.OutOfDomainError, match=r"0\.02 is outside \(1, inf\)"):
+        node.tau = 20e-3
+
+
+@pytest.mark.parametrize(
+    ("build", "chain", "why"),
+    [
+        (
+            lambda: snn.Leaky(beta=0.9),
+            {"beta": [ExpScaledLog(), Rate()]},
+            "end the chain with Decay",
+        ),
+        (lambda: snn.Leaky(beta=0.9), {"beta": [ExpScaledLog(), Steps(DT)]}, "with Decay"),
+        (lambda: norse.LIFCell(), {"tau_mem_inv": [ExpScaledLog(), Steps(DT)]}, "with Rate"),
+        (lambda: LIFTorch(3), {"tau_mem": [ExpScaledLog(), Rate()]}, "without a unit map"),
+        (
+            lambda: snn.Leaky(beta=0.9),
+            {Quantity.TAU_MEM: [ExpScaledLog(), Decay(DT)]},
+            "puts the unit map of each library in by itself",
+        ),
+    ],
+)
+def test_the_unit_map_of_another_library_is_refused(build: Any, chain: Any, why: str) -> None:
+    with pytest.raises(errors.ParametrizationError, match=why):
+        make_trainable(build(), chain, dt=DT if Quantity.TAU_MEM in chain else None)
+
+
+def test_groups_of_a_network_where_nothing_is_attached_are_refused() -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="call make_trainable first"):
+        param_groups(nn.Linear(2, 2), 1e-3, neuron_lr=1e-2)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import snntorch as snn
 import torch
+from spikingjelly.activation_based import neuron
 
 from neuroparam import BoundedSigmoid, Quantity, errors, make_trainable, values
 from neuroparam.initial import gamma, log_normal, log_uniform
@@ -62,8 +63,24 @@ def test_bounds_that_hold_the_support_are_accepted() -> None:
         lambda: gamma(20e-3, math.inf),
         lambda: log_uniform(0.0, 1.0),
         lambda: log_uniform(2.0, 1.0),
+        lambda: log_normal(1.0, 1.0, lower=2.0, upper=1.0),
+        lambda: gamma(1.0, lower="none"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(build: Any) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="must be"):
         build()
+
+
+@pytest.mark.parametrize(
+    "draw", [log_normal(20e-3, 0.9, lower=2e-3, upper=0.09), gamma(20e-3, lower=2e-3)]
+)
+def test_bounds_keep_what_is_drawn_above_the_step_of_an_euler_cell(draw: Any) -> None:
+    torch.manual_seed(0)
+    node = make_trainable(neuron.LIFNode(tau=5.0), Quantity.TAU_MEM, draw, shape=(5000,), dt=1e-3)
+    taus = values(node, Quantity.TAU_MEM)["tau"]
+    assert taus.min().item() == pytest.approx(2e-3, rel=1e-3)
+    with pytest.raises(
+        errors.InvalidArgumentError, match=r"log_normal\(median, spread, *\n? *lower"
+    ):
+        make_trainable(neuron.LIFNode(tau=5.0), Quantity.TAU_MEM, log_normal(20e-3, 0.5), dt=1e-3)

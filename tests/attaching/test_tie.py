@@ -106,7 +106,7 @@ def test_an_assignment_at_one_place_is_seen_at_all() -> None:
         (["*.beta", "*.threshold"], 2),
         ([("layers.0.beta", "layers.2.beta")], 5),
         (["*.beta", ("layers.0.threshold", "layers.1.threshold")], 3),
-        (["*.beta", "layers.0.beta"], 5),  # the most specific name counts
+        (["*.thr*", "layers.[01].beta"], 3),  # the most specific name counts
         ("layers.[01].*", None),
     ],
     ids=repr,
@@ -170,6 +170,8 @@ def test_a_map_that_one_library_needs_and_the_other_does_not_is_refused() -> Non
             r"shape is \(3,\)",
         ),
         (lambda: Layers(0.9, torch.tensor(0.9, dtype=torch.float64)), {}, "dtype is"),
+        (lambda: Layers(), {"tie": ["layers.0.beta", "layers.1.beta"]}, r"tie=\[\("),
+        (lambda: Layers(), {"tie": [("layers.0.beta",)]}, "must bring several places together"),
         (lambda: Layers(), {"tie": 3}, "must be a name"),
         (lambda: Layers(), {"tie": [()]}, "must be a name"),
         (lambda: Layers(), {"tie": [3]}, "must be a name"),
@@ -282,3 +284,10 @@ def test_without_a_gradient_at_one_place_the_shared_value_still_trains() -> None
         net.layers[0](x()).sum().backward()
         optimizer.step()
     assert raw.grad is not None
+
+
+def test_true_with_names_of_one_place_each_is_refused() -> None:
+    names = ["layers.0.beta", "layers.1.beta"]
+    with pytest.raises(errors.InvalidArgumentError, match="must bring several places together"):
+        make_trainable(Layers(), names, tie=True)
+    make_trainable(Layers(), [*names, "*.threshold"], tie=True)

@@ -284,7 +284,7 @@ def test_seconds_that_cannot_be_stored_are_refused(init: float) -> None:
 
 def test_a_decay_of_one_needs_an_initial_value() -> None:
     leaky = snn.Leaky(beta=1.0)
-    with pytest.raises(errors.OutOfDomainError, match=r"'beta'.*\(0, 1\) of Decay"):
+    with pytest.raises(errors.OutOfDomainError, match=r"'beta'.*\(0, 1\), the domain of Decay"):
         make_trainable(leaky, Quantity.TAU_MEM, dt=DT)
     make_trainable(leaky, Quantity.TAU_MEM, init=TAU, dt=DT)
 

@@ -219,3 +219,21 @@ def test_an_audit_prints_and_shows_as_html() -> None:
     assert copy.copy(found) == found
     pytest.importorskip("pandas")
     assert list(found.to_frame()["path"]) == [each.path for each in found]
+
+
+def test_silent_neurons_are_said_and_a_time_step_is_not_offered() -> None:
+    class Stepped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tau, self.dt = 20.0, 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            v = torch.zeros_like(x[0])
+            for step in x:
+                v = v + self.dt / self.tau * (step - v)
+            return v
+
+    found = audit(Stepped(), inputs())
+    assert verdicts(found) == {"tau": "train", "dt": "not offered"}
+    assert "spike" not in str(found)
+    assert "give an input that makes the neurons spike" in str(audit(Stepped(), 0 * inputs()))

@@ -257,3 +257,14 @@ def test_a_notebook_shows_a_figure() -> None:
     assert figure._repr_png_().startswith(b"\x89PNG")
     copied = pickle.loads(pickle.dumps(figure))
     assert copied._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_recorder_of_nothing_is_refused() -> None:
+    own = nn.Module()
+    own.tau_mem = 20.0
+    make_trainable(own, "tau_mem")
+    Recorder(own)
+    with pytest.raises(InvalidArgumentError, match="knows no membrane time constant"):
+        Recorder(own, Quantity.TAU_MEM)
+    with pytest.raises(InvalidArgumentError, match="knows no attached value"):
+        Recorder(nn.Linear(2, 2))
