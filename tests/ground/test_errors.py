@@ -24,6 +24,7 @@ EACH = [
     errors.CheckpointError("a key is missing."),
     errors.AdjointError("second derivatives"),
     errors.OptimizerError("Adam"),
+    errors.ShapeError({"0.tau": (4,)}, (8, 4, 6, 6), "the sizes differ"),
     errors.EvaluationError("reading it failed."),
     errors.NoGradientError(["0.tau"], "The output does not depend on it."),
     errors.NonFiniteError({"0.tau": "1 of 3"}, "after a step of SGD"),
