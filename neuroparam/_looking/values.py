@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from neuroparam._attaching.survey import each_once, survey
+from neuroparam._attaching.survey import own_parameters
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import step_of
 from neuroparam._catalogue.time_step import time_step, unit_of
@@ -127,20 +127,15 @@ def _steps(module: nn.Module, places: list[Place], dt: float | None) -> list[flo
 
 def _trained(module: nn.Module, quantity: Quantity) -> list[Place]:
     """The places of a quantity that are attached, or Parameters which train by themselves."""
-    found = [place for place in each_once(survey(module)) if place.quantity is quantity]
-    return [
-        place
-        for place in found
-        if place.trains is not None and (_is_attached(place) or _trains_by_itself(place.value))
-    ]
+    places = [*attached(module), *own_parameters(module)]
+    found = [p for p in places if p.quantity is quantity and p.trains is not None]
+    modules = list(nn.Module.named_modules(module))
+    order = {id(part): index for index, (_, part) in enumerate(modules)}
+    return sorted(found, key=lambda place: order[id(place.owner)])
 
 
 def _is_attached(place: Place) -> bool:
     return isinstance(place.value, NeuronParameter)
-
-
-def _trains_by_itself(value: object) -> bool:
-    return isinstance(value, nn.Parameter) and value.requires_grad and not value.is_complex()
 
 
 def as_quantity(place: Place, dt: float | None) -> Tensor:

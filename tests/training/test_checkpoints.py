@@ -483,7 +483,11 @@ def test_plain_values_out_of_domain_are_refused(name: str, place: str) -> None:
     module, state = make_trainable(build_(), path), build_().state_dict()
     module.load_state_dict(state)
     for wrong in (-1.0, 0.0, math.nan, math.inf):
-        _refused(module, state | {path: torch.full_like(state[path], wrong)}, "is outside|outside the domain")
+        _refused(
+            module,
+            state | {path: torch.full_like(state[path], wrong)},
+            "is outside|outside the domain",
+        )
     inner, dot, _ = path.rpartition(".")
     for target, prefix in ((module, ""), (module.get_submodule(inner), inner + dot)):
         mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
