@@ -147,21 +147,21 @@ def as_quantity(place: Place, dt: float | None) -> Tensor:
     assert place.trains is not None
     if not _is_attached(place):
         with placed(place.path):
-            return _as_stored_by_itself(whole(place.value), unit_of(place.neuron, place.trains, dt))
+            return _in_unit(whole(place.value), unit_of(place.neuron, place.trains, dt))
     unit = place.parameter.unit
     with placed(place.path):
         if unit is None:
+            # A map that the user has given may let it leave what its module takes.
             found = unit_of(place.neuron, place.trains, dt)
-            value = whole(place.parameter())
-            return value if found is None else found.inverse(value.double()).to(value.dtype)
+            return _in_unit(whole(place.parameter()), found)
         if dt is not None and isinstance(unit, WithStep):
             if not math.isclose(unit.dt, dt, rel_tol=1e-6):
                 raise TimeStepError(f"it is attached with {unit!r}, and dt={dt!r} was given.")
     return whole(place.parameter.physical())
 
 
-def _as_stored_by_itself(stored: Tensor, unit: UnitMap | None) -> Tensor:
-    """A number that nothing keeps within its range, in the unit of its quantity."""
+def _in_unit(stored: Tensor, unit: UnitMap | None) -> Tensor:
+    """A number that may be out of its range, in the unit of its quantity, and NaN there."""
     if unit is None:
         return stored
     value = stored.double()

@@ -7,7 +7,14 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from neuroparam import Quantity, make_trainable, neuron_parameters, values
+from neuroparam import (
+    ExpScaledLog,
+    Quantity,
+    make_trainable,
+    neuron_parameters,
+    summary,
+    values,
+)
 from tests.support.network import two_values
 
 
@@ -54,3 +61,10 @@ def test_the_gradient_of_a_time_constant_agrees_with_finite_differences() -> Non
             raw += step
         losses.append(seconds().item())
     assert gradient.item() == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-6)
+
+
+def test_a_decay_that_a_map_let_pass_one_is_nan_in_seconds_and_the_table_still_prints() -> None:
+    leaky = make_trainable(snn.Leaky(beta=0.9), {"beta": ExpScaledLog()})
+    leaky.beta = 1.5
+    assert values(leaky, Quantity.TAU_MEM, dt=1e-3)["beta"].isnan()
+    assert "nan ms" in summary(leaky, dt=1e-3)
