@@ -78,8 +78,7 @@ def param_groups(
 
     Raises:
         UnsupportedModuleError: it is no module.
-        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0, or
-            `neuron_lr` is given and nothing is attached.
+        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
 
@@ -105,10 +104,6 @@ def param_groups(
     for argument, given in rates.items():
         _refuse_negative(argument, given)
     neuron = neuron_parameters(module)
-    if neuron_lr is not None and not neuron:
-        raise InvalidArgumentError(
-            "neuron_lr", neuron_lr, "has no value to train; call make_trainable first"
-        )
     own = {id(parameter) for parameter in neuron}
     others = [p for p in nn.Module.parameters(module) if id(p) not in own]
     apart = bias_weight_decay is not None

@@ -369,6 +369,7 @@ def test_the_unit_map_of_another_library_is_refused(build: Any, chain: Any, why:
         make_trainable(build(), chain, dt=DT if Quantity.TAU_MEM in chain else None)
 
 
-def test_groups_of_a_network_where_nothing_is_attached_are_refused() -> None:
-    with pytest.raises(errors.InvalidArgumentError, match="call make_trainable first"):
-        param_groups(nn.Linear(2, 2), 1e-3, neuron_lr=1e-2)
+def test_a_network_without_attached_values_has_groups_too() -> None:
+    """Experiments compare it with one that has some, by the same code."""
+    (group,) = param_groups(nn.Linear(2, 2), 1e-3, neuron_lr=1e-2)
+    assert group["name"] == "weights"
