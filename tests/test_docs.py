@@ -24,6 +24,7 @@ WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_the_code_prints_what_the_page_shows(page: Path, eval_example: EvalExample) -> None:
     eval_example.set_config(line_length=80, target_version="py310")
+    assert blocks_of(page)
     names: dict[str, object] = {}
     for block in blocks_of(page):
         if eval_example.update_examples:

@@ -82,6 +82,7 @@ SLIPS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ("0.02 is outside (1, inf)", "in steps", "in seconds it is Quantity.TAU_MEM"),
     ),
     "a path for values": (
+        # The wrong type is what this message is about.
         lambda: values(make_trainable(net(), "*.beta"), "lif1.beta"),  # type: ignore[arg-type]
         ("values(net)['lif1.beta']",),
     ),

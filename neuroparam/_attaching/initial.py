@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints
 
 from neuroparam._ground.errors import InvalidArgumentError
 from neuroparam._ground.real import as_real, why_not_real
+from neuroparam._ground.shapes import broadcasts_to
 
 __all__ = ["Initial", "Shape", "initial_tensor"]
 
@@ -68,12 +69,12 @@ def initial_tensor(
 
     tensor = _as_tensor(values).to(device=present.device, dtype=present.dtype)
     if wanted is None:
-        wanted = present.shape if _fits(tensor.shape, present.shape) else tensor.shape
+        wanted = present.shape if broadcasts_to(tensor.shape, present.shape) else tensor.shape
         if present.numel() != 1 and wanted != present.shape:
             raise _unusable(
                 values, f"the stored value has shape {tuple(present.shape)}; give shape=..."
             )
-    if not _fits(tensor.shape, wanted):
+    if not broadcasts_to(tensor.shape, wanted):
         raise _unusable(values, f"it does not broadcast to shape {tuple(wanted)}")
     if not bool(torch.isfinite(tensor).all()):
         raise _unusable(values, "every value must be finite")
@@ -104,12 +105,6 @@ def _as_shape(shape: Any) -> torch.Size | None:
     if any(size < 1 for size in wanted):
         raise InvalidArgumentError("shape", shape, "must be positive integers")
     return wanted
-
-
-def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
-    # `torch.broadcast_shapes` would import a second's worth of modules.
-    sizes = zip(reversed(shape), reversed(wanted), strict=False)
-    return len(shape) <= len(wanted) and all(size in (1, most) for size, most in sizes)
 
 
 def _as_tensor(values: Any) -> Tensor:

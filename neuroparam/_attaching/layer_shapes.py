@@ -60,10 +60,11 @@ def _in_numbers(found: _LayerShapes, place: Place, shape: Any) -> Any:
         return None if shape is None else ()
     with placed(place.path):
         sizes = found.of(place.neuron)
+        channels = (*sizes[:1], *(1 for _ in sizes[1:]))
         if shape == "neuron":
             return sizes
         if shape == "channel":
-            return (*sizes[:1], *(1 for _ in sizes[1:]))
+            return channels
         given = (shape,) if isinstance(shape, int) else tuple(shape)
         pairs = zip(reversed(given), reversed(sizes), strict=False)
         fits = len(given) == len(sizes) or all(size == 1 for size in given)
@@ -72,7 +73,7 @@ def _in_numbers(found: _LayerShapes, place: Place, shape: Any) -> Any:
                 "shape",
                 shape,
                 f"does not fit its layer, whose neurons have shape {sizes}; one value per neuron "
-                f"is {sizes}, and one per channel {(*sizes[:1], *(1 for _ in sizes[1:]))}",
+                f"is {sizes}, and one per channel {channels}",
             )
         return shape
 
@@ -117,9 +118,7 @@ class _LayerShapes:
             more_calls, other = run.get(name, (0, shape))
             is_seen = is_seen or more_calls != calls
             if len(other) == len(shape):
-                varying |= {
-                    i for i, pair in enumerate(zip(shape, other, strict=True)) if len({*pair}) > 1
-                }
+                varying |= {i for i, size in enumerate(shape) if size != other[i]}
         if not (varying or is_seen):
             raise InvalidArgumentError(
                 "example",

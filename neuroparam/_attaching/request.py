@@ -80,10 +80,11 @@ def requests(
     shapes = _per_place("shape", shape, places)
     shapes = shapes_in_numbers(module, [place for _, place in places], shapes, example)
     _refuse_unused_ties(ties, places)
-    _refuse_single_ties(tie, ties, places)
+    groups = [_tie_of(ties, name, place) for name, place in places]
+    _refuse_single_ties(tie, ties, groups)
     return [
-        Request(place, name, chains[name], start, wanted, dt, _tie_of(ties, name, place))
-        for (name, place), start, wanted in zip(places, inits, shapes, strict=True)
+        Request(place, name, chains[name], start, wanted, dt, group)
+        for (name, place), start, wanted, group in zip(places, inits, shapes, groups, strict=True)
     ]
 
 
@@ -117,15 +118,13 @@ def _tie_of(ties: list[tuple[Name, ...]], name: Name, place: Place) -> Hashable:
     return max(fitting, key=lambda each: specificity(each[0]))[1] if fitting else None
 
 
-def _refuse_single_ties(
-    tie: Any, ties: list[tuple[Name, ...]], places: Sequence[tuple[Name, Place]]
-) -> None:
-    """Raises if a tie has one place alone, so that it ties nothing.
+def _refuse_single_ties(tie: Any, ties: list[tuple[Name, ...]], groups: Iterable[Hashable]) -> None:
+    """Raises if a tie is the group of one place alone, so that it ties nothing.
 
     Raises:
         InvalidArgumentError: naming it. With True, none of the names has several places.
     """
-    counts = Counter(_tie_of(ties, name, place) for name, place in places)
+    counts = Counter(groups)
     single = [group for group in ties if counts[group] < 2]
     if single and (tie is not True or len(single) == len(ties)):
         raise InvalidArgumentError(

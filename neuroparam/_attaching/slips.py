@@ -13,14 +13,13 @@ from neuroparam._catalogue.time_step import unit_of
 from neuroparam._ground.errors import UnitWarning
 from neuroparam._ground.messages import warn
 from neuroparam._maps.time_constants import WithStep
-from neuroparam._value.parameter import NeuronParameter
+from neuroparam._value.parameter import LEAST_STEPS, NeuronParameter
 from neuroparam._value.place import Place
 
 __all__ = ["slip", "warn_of_slips"]
 
-# Numbers of time steps between which a time constant is taken for what was meant. A decay that is
-# given as such may be small: 0.3 is 0.8 of a step.
-_SHORTEST, _SHORTEST_BY_PATH, _LONGEST = 1.0, 0.3, 1e4
+# Numbers of time steps between which a time constant in seconds is taken for what was meant.
+_SHORTEST, _LONGEST = 1.0, 1e4
 # In seconds. Nobody simulates neurons with longer steps, and 1 is meant as 1 ms.
 _LONGEST_STEP = 0.1
 
@@ -55,7 +54,7 @@ def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None)
     if found is None:
         return ""
     steps = found.detach().double().median().item()
-    if (_SHORTEST if by_quantity else _SHORTEST_BY_PATH) <= steps <= _LONGEST:
+    if (_SHORTEST if by_quantity else LEAST_STEPS) <= steps <= _LONGEST:
         return ""
     problem = f"more than {_LONGEST:g}" if steps > _LONGEST else "less than one"
     if by_quantity:

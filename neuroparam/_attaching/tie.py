@@ -102,7 +102,7 @@ def _follower(
         init = value.detach()
     found = build(module, dataclasses.replace(request, maps=maps, init=init))
     tied = f"it is tied to {first.place.path!r}"
-    mine, theirs = _front(found), _front(leader)
+    mine, theirs = in_words(found.before_unit), in_words(leader.before_unit)
     if mine != theirs:
         raise ParametrizationError(
             f"{tied}, whose maps are {theirs}, and here they are {mine}: equal raw values would "
@@ -129,8 +129,3 @@ def _refuse_other_kind(first: Request, what: str, here: object, there: object) -
             f"it is tied to {first.place.path!r}, whose {what} is {there}, and here it is {here}",
             "Tie values of one shape, dtype and device, or give a single number a shape=...",
         )
-
-
-def _front(parameter: NeuronParameter) -> str:
-    """The maps of a value without the one into the unit in which its module stores it."""
-    return in_words([parameter[i] for i in range(len(parameter) - (parameter.unit is not None))])

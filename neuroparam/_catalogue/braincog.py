@@ -68,21 +68,16 @@ BRAINCOG = Library(
         ),
         *states("mem", "spike", "u"),
         sigmoid_rate("w", mapped="PLIF nodes read 1 / tau = sigmoid(w)", modules=("*PLIFNode",)),
-        Trains(
-            field="tau",
-            meaning="membrane decay per step",
-            default=between_zero_and_one,
-            quantity=Quantity.TAU_MEM,
-            stored_as=Decay,
-            modules=("LIFSTDPNode",),
-        ),
-        Trains(
-            field="decay",
-            meaning="membrane decay per step",
-            default=between_zero_and_one,
-            quantity=Quantity.TAU_MEM,
-            stored_as=Decay,
-            modules=("BackEINode",),
+        *(
+            Trains(
+                field=field,
+                meaning="membrane decay per step",
+                default=between_zero_and_one,
+                quantity=Quantity.TAU_MEM,
+                stored_as=Decay,
+                modules=(kind,),
+            )
+            for field, kind in (("tau", "LIFSTDPNode"), ("decay", "BackEINode"))
         ),
         Trains(
             field="tau",

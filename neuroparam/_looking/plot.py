@@ -244,7 +244,7 @@ def _of_network(label: str, network: nn.Module, dt: float | None) -> _Set:
         if place.path not in seconds:
             found.domains[place.path] = low, high
         elif place.parameter.unit is not None:
-            low, high = bounds_of(list(place.parameter)[:-1])
+            low, high = bounds_of(place.parameter.before_unit)
             found.domains[place.path] = low * 1e3, high * 1e3
         elif place.trains is not None and place.trains.stored_as is None:
             found.domains[place.path] = low * 1e3, high * 1e3

@@ -98,15 +98,18 @@ class Recorder:
         """
         found = {}
         for path, value in (self._records[-1] if self._records else {}).items():
-            in_ms = self.units.get(path) == "s"
+            unit, factor = self._shown_in(path)
             for name, number in (
                 ("min", value.min()),
                 ("median", value.median()),
                 ("max", value.max()),
             ):
-                label = f"{path}/{name}{' (ms)' if in_ms else ''}"
-                found[label] = number.item() * (1e3 if in_ms else 1.0)
+                found[f"{path}/{name}{unit}"] = number.item() * factor
         return found
+
+    def _shown_in(self, path: str) -> tuple[str, float]:
+        """The end of the name of a logged value, and its factor: time constants are in ms."""
+        return (" (ms)", 1e3) if self.units.get(path) == "s" else ("", 1.0)
 
     def write(self, writer: Any, step: int | None = None) -> None:
         """Writes the last record to a TensorBoard writer: a histogram of each value, and scalars.
@@ -120,9 +123,8 @@ class Recorder:
             return
         at = self.steps[-1] if step is None else step
         for path, value in self._records[-1].items():
-            in_ms = self.units.get(path) == "s"
-            numbers = value.cpu() * (1e3 if in_ms else 1.0)
-            writer.add_histogram(f"{path}{' (ms)' if in_ms else ''}", numbers, at)
+            unit, factor = self._shown_in(path)
+            writer.add_histogram(f"{path}{unit}", value.cpu() * factor, at)
         for name, number in self.scalars().items():
             writer.add_scalar(name, number, at)
 

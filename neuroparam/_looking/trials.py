@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from neuroparam._value.uses import clamped_to, first_uses, mapped_by
 
 __all__ = ["Run", "Trial", "overwritten", "try_value"]
 
-_Thing = TypeVar("_Thing")
 Run: TypeAlias = "Callable[[nn.Module], Any]"
 # By how much of itself a value is changed.
 _CHANGE = 0.01

@@ -15,8 +15,8 @@ from neuroparam._catalogue.time_step import time_step, unit_of
 from neuroparam._ground.errors import InvalidArgumentError, TimeStepError, placed
 from neuroparam._ground.torch_state import whole
 from neuroparam._maps.time_constants import UnitMap, WithStep
-from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.place import Place, attached
+from neuroparam._value.storage import Kind
 from neuroparam._value.with_units import Values
 
 __all__ = ["as_quantity", "in_seconds", "values"]
@@ -134,10 +134,6 @@ def _trained(module: nn.Module, quantity: Quantity) -> list[Place]:
     return sorted(found, key=lambda place: order[id(place.owner)])
 
 
-def _is_attached(place: Place) -> bool:
-    return isinstance(place.value, NeuronParameter)
-
-
 def as_quantity(place: Place, dt: float | None) -> Tensor:
     """The value at a place in the unit of its quantity.
 
@@ -145,7 +141,7 @@ def as_quantity(place: Place, dt: float | None) -> Tensor:
         TimeStepError: `dt` is needed, or contradicts the module's own.
     """
     assert place.trains is not None
-    if not _is_attached(place):
+    if place.kind is not Kind.ATTACHED:
         with placed(place.path):
             return _in_unit(whole(place.value), unit_of(place.neuron, place.trains, dt))
     unit = place.parameter.unit

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neuroparam._ground.errors import ParametrizationError
 from neuroparam._ground.messages import describe
 from neuroparam._ground.real import as_real
+from neuroparam._ground.shapes import broadcasts_to
 from neuroparam._maps.floats import log_least_gap, working_dtype
 
 __all__ = ["Bounds", "has_entries", "least_gaps", "name_constants"]
@@ -68,8 +69,7 @@ class Bounds:
             ParametrizationError: the shapes differ.
         """
         mine, theirs = tuple(self.exact.shape), tuple(value.shape)
-        sizes = zip(reversed(mine), reversed(theirs), strict=False)
-        if len(mine) > len(theirs) or any(size not in (1, wanted) for size, wanted in sizes):
+        if not broadcasts_to(mine, theirs):
             raise ParametrizationError(
                 f"{owner!r} has bounds of shape {mine}, and the value has shape {theirs}; give "
                 f"make_trainable shape={mine}, or bounds of the shape of the value."

@@ -101,6 +101,9 @@ class WithStep(UnitMap):
             if not least <= self.dt <= most:
                 self._limits[dtype] = NO_ROOM
 
+    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
+        return self._with_reach(self.dt, dtype)
+
 
 class Above(TimeConstantMap):
     r"""Keeps a time constant above the time step, for libraries that integrate by forward Euler.

@@ -104,9 +104,6 @@ class Decay(WithStep):
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return Limits(torch.finfo(dtype).tiny, just_below(1.0, dtype))
 
-    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
-        return self._with_reach(self.dt, dtype)
-
     @staticmethod
     def formula(raw: Tensor, *numbers: float) -> Tensor:
         dt, low, high, lowest, highest = numbers
@@ -155,9 +152,6 @@ class Steps(WithStep):
 
     def _limits_in(self, dtype: torch.dtype) -> Limits:
         return powers_of_two(dtype)
-
-    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
-        return self._with_reach(self.dt, dtype)
 
     @staticmethod
     def formula(raw: Tensor, *numbers: float) -> Tensor:
@@ -209,9 +203,6 @@ class Bitshift(WithStep):
     def _range(self, dtype: torch.dtype) -> tuple[float, float]:
         eps = torch.finfo(dtype).eps
         return -1 / math.log(2 * eps), 1 / (2 * eps)
-
-    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
-        return self._with_reach(self.dt, dtype)
 
     @staticmethod
     def formula(raw: Tensor, *numbers: float) -> Tensor:
@@ -389,9 +380,6 @@ class LogRate(WithStep):
         largest = EXPONENTS[working_dtype(dtype)] * math.log(2.0)
         return Limits(-largest, min(largest, _steepest(self.dt, dtype)))
 
-    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
-        return self._with_reach(self.dt, dtype)
-
     @staticmethod
     def formula(raw: Tensor, *numbers: float) -> Tensor:
         dt, low, high, lowest, highest = numbers
@@ -439,9 +427,6 @@ class SigmoidRate(WithStep):
         nearest = -math.log(4 * torch.finfo(precision).eps)
         longest = EXPONENTS[precision] * math.log(2.0)
         return Limits(-longest, min(nearest, _steepest(self.dt, dtype)))
-
-    def _numbers_in(self, dtype: torch.dtype) -> tuple[float, ...]:
-        return self._with_reach(self.dt, dtype)
 
     @staticmethod
     def formula(raw: Tensor, *numbers: float) -> Tensor:

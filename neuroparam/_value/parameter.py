@@ -43,10 +43,11 @@ from neuroparam._value.once import forget
 from neuroparam._value.storage import Storage
 from neuroparam._value.writes import Copy
 
-__all__ = ["NeuronParameter", "alive", "in_words", "living"]
+__all__ = ["LEAST_STEPS", "NeuronParameter", "alive", "in_words", "living"]
 
-# Numbers of time steps below which an assigned time constant is taken for one in seconds.
-_SHORTEST = 0.3
+# Numbers of time steps below which a time constant, given in the unit in which its module stores
+# it, is taken for one in seconds. A decay may be small: 0.3 is 0.8 of a step.
+LEAST_STEPS = 0.3
 _LOST = (
     "through `.data` or with an operation that ends in an underscore. The value is computed anew "
     "from its raw tensor, so that the write is lost and no gradient knows of it. Assign to it "
@@ -273,11 +274,16 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
         """The map from the physical to the stored unit, if there is one."""
         return self.last_map if isinstance(self.last_map, UnitMap) else None
 
+    @property
+    def before_unit(self) -> list[nn.Module]:
+        """The maps without the unit map: they yield the value in its physical unit."""
+        return [self[index] for index in range(len(self) - (self.unit is not None))]
+
     def physical(self) -> Tensor:
         """The value before the unit map: a time constant in seconds."""
         value: Tensor = self.raw
-        for index in range(len(self) - (self.unit is not None)):
-            value = self[index](value)
+        for each in self.before_unit:
+            value = each(value)
         return value
 
     def path_in_network(self) -> str:
@@ -319,7 +325,7 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
             tensor = self._assignable(value)
             try:
                 with torch.no_grad():
-                    maps = list(self)[:-1] if physical else self
+                    maps = self.before_unit if physical else self
                     raw = _invert(maps, tensor.detach())
             except OutOfDomainError as error:
                 if self.unit is not None and not physical:
@@ -426,7 +432,7 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
         """
         if isinstance(self.unit, WithStep):
             steps = (self.physical().detach() / self.unit.dt).double().median().item()
-            if steps < _SHORTEST:
+            if steps < LEAST_STEPS:
                 warn(
                     f"{self.path_in_network()!r} is a time constant of {steps:.3g} time steps now: "
                     f"assigning takes what the module stores. In seconds it is set_values(net, "

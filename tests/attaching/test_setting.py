@@ -322,8 +322,12 @@ def test_set_values_warns_too() -> None:
         (lambda: norse.LIFCell(), "tau_mem_inv", 100.0, None),
     ],
 )
-def test_what_a_simulation_may_mean_is_not(build: Any, names: Any, init: Any, dt: Any) -> None:
-    make_trainable(build(), names, init, dt=dt)
+def test_what_a_simulation_may_mean_is_not(
+    build: Any, names: Any, init: Any, dt: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    module = make_trainable(build(), names, init, dt=dt)
+    assert values(module)
+    assert not [each for each in recwarn if each.category is errors.UnitWarning]
 
 
 def test_assigning_seconds_to_what_is_stored_as_a_decay_is_warned_of() -> None:
