@@ -199,26 +199,26 @@ def _sets(before: Any, after: Any, dt: float | None) -> list[_Set]:
     wanted = "must be a network with attached values, or what neuroparam.values gives"
     several = isinstance(before, Mapping) and all(_is_set(each) for each in before.values())
     if several and before and after is None:
-        found = [_set(str(label), each, dt) for label, each in before.items()]
+        given_as = [(f"before[{label!r}]", str(label), each) for label, each in before.items()]
+    elif after is None:
+        given_as = [("before", "values", before)]
     else:
-        first = "before training" if after is not None else "values"
-        found = [_set(first, before, dt)]
-        if after is not None:
-            found.append(_set("after training", after, dt))
-    for argument, each in zip(("before", *["after"] * len(found)), found, strict=False):
-        given = before if argument == "before" else after
+        given_as = [("before", "before training", before), ("after", "after training", after)]
+    found = [_set(label, given, dt) for _, label, given in given_as]
+    first = found[0]
+    for (argument, _, given), each in zip(given_as, found, strict=True):
         if not each.numbers:
             raise InvalidArgumentError(argument, given, f"{wanted}, and not empty")
-        if each.numbers.keys() != found[0].numbers.keys():
+        if each.numbers.keys() != first.numbers.keys():
             raise InvalidArgumentError(
                 argument,
                 given,
-                f"must be the values of the same paths as before, {list(found[0].numbers)}",
+                f"must be the values of the same paths as {given_as[0][0]}, {list(first.numbers)}",
             )
         for path in each.numbers:
-            if each.units.get(path) != found[0].units.get(path):
+            if each.units.get(path) != first.units.get(path):
                 raise InvalidArgumentError(
-                    argument, given, f"must have {path!r} in the same unit as before"
+                    argument, given, f"must have {path!r} in the same unit as {given_as[0][0]}"
                 )
     return found
 

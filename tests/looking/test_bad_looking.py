@@ -74,6 +74,14 @@ bad(
         ((({}, {}), {}), ARGUMENT, "before must be", "got {}", "what neuroparam.values gives"),
         (((3, ONE), {}), ARGUMENT, "before must be", "got 3", "what neuroparam.values gives"),
         (((ONE, {"v": ONE["tau"]}), {}), ARGUMENT, "after must be", "got {'v'", SAME),
+        ((({"a": ONE, "b": {}},), {}), ARGUMENT, "before['b'] must be", "got {}", "not empty"),
+        (
+            (({"a": ONE, "b": {"v": ONE["tau"]}},), {}),
+            ARGUMENT,
+            "before['b'] must be",
+            "got {'v'",
+            "same paths as before['a']",
+        ),
         (((ONE, {"tau": 3.0}), {}), ARGUMENT, "'tau' must be", "got 3.0", "a tensor of finite"),
         (
             ((ONE, {"tau": torch.tensor([math.nan])}), {}),
