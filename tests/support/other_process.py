@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 from torch.utils.data import Dataset
 
 from neuroparam import neuron_parameters, values
@@ -25,6 +25,16 @@ def answers(net: nn.Module, x: Tensor) -> dict[str, Any]:
 
 def assign(net: nn.Module, value: float) -> None:
     net.p.tau = value
+
+
+def shared_with_a_fork(net: nn.Module, x: Tensor) -> dict[str, Any]:
+    """What a network answers here and in a fork, and its values and output after a write there."""
+    net.share_memory()
+    here = answers(net, x)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        there = pool.apply(answers, (net, x))
+        pool.apply(assign, (net, 9.0))
+    return {"here": here, "there": there, "after": answers(net, x)}
 
 
 class Filtered(Dataset):
