@@ -17,7 +17,7 @@ from neuroparam import ExpScaledLog
 from tools.evidence import page, referred
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text()]
 
 
@@ -67,6 +67,25 @@ def test_what_the_guide_relies_on_is_a_test(name: str) -> None:
 
 def test_the_page_of_the_tests_is_up_to_date() -> None:
     assert (ROOT / "docs" / "evidence.md").read_text() == page(), "run python -m tools.evidence"
+
+
+PUBLIC = (
+    "neuroparam",
+    *(f"neuroparam.{name}" for name in ("adjoint", "catalogue", "initial", "plot", "units")),
+)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_has_an_entry_in_the_reference(module: str) -> None:
+    reference = "".join(page.read_text() for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+    for name in set(importlib.import_module(module).__all__) - {"errors"}:
+        homes = {f"::: {module}.{name}\n", f"::: neuroparam.{name}\n"}
+        assert any(home in reference for home in homes), name
+
+
+def test_every_error_has_an_entry_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "api" / "errors.md").read_text()
+    assert {n for n in neuroparam.errors.__all__ if n not in reference} == set()
 
 
 def test_every_public_name_is_documented() -> None:

@@ -51,7 +51,7 @@ def index() -> Any:
 @pytest.mark.parametrize(
     ("typed", "page"),
     [
-        ("plot", "howto|api"),
+        ("plot", "howto|api/.*"),
         ("freeze", "howto"),
         ("PLIF", "migrate|others|quantities|spikingjelly|troubleshooting"),
         ("Lightning", "howto|others"),
@@ -65,7 +65,7 @@ def index() -> Any:
         ("early stopping", "howto"),
         ("prior", "howto|which"),
         ("channel", "howto|troubleshooting"),
-        ("checkpoint", "howto|behaviour|migrate|api"),
+        ("checkpoint", "howto|behaviour|migrate|api/.*"),
         ("onnx", "howto"),
         ("clamp", "migrate|untrained|audit"),
         ("forward Euler", "glossary|quantities|which"),

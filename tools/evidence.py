@@ -29,7 +29,10 @@ def page() -> str:
     names = sorted(referred(), key=lambda name: name.rpartition(".")[0])
     for module, tests in itertools.groupby(names, key=lambda name: name.rpartition(".")[0]):
         parts.append(f"## {module.replace('.', '/')}.py\n")
-        parts += [f"::: {name}\n    options:\n      show_source: true\n" for name in tests]
+        parts += [
+            f"::: {name}\n    options:\n      show_source: true\n      heading_level: 3\n"
+            for name in tests
+        ]
     return "\n".join(parts)
 
 

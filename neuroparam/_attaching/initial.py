@@ -23,7 +23,10 @@ _MOST_DIMENSIONS = 64
 Initial: TypeAlias = (
     "None | float | Tensor | Sequence[float] | Distribution | Callable[[torch.Size], Any]"
 )
+"""An initial value: None keeps the present one, and a callable gets the shape."""
+
 Shape: TypeAlias = "None | int | str | Sequence[int]"
+"""A shape, or "neuron", "channel" or "layer" with an `example`; None keeps the present one."""
 
 
 def initial_tensor(

@@ -12,6 +12,7 @@ from neuroparam._ground.errors import InvalidArgumentError
 __all__ = ["Name", "as_names", "is_pattern", "matches", "specificity"]
 
 Name: TypeAlias = "str | Quantity"
+"""A dotted path, the end of one, a pattern (`"*.beta"`), or a `Quantity`."""
 
 _WILD = re.compile(r"\*|\?|\[[^]]*\]")
 

@@ -27,8 +27,13 @@ from neuroparam._value.place import Place
 __all__ = ["Chain", "Names", "Request", "Tie", "requests"]
 
 Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
+"""A parametrization, several that are applied from first to last, or None for the default."""
+
 Names: TypeAlias = "Name | Iterable[Name] | Mapping[Name, Chain]"
+"""A name, several names, or a mapping name -> parametrization."""
+
 Tie: TypeAlias = "None | bool | Name | Iterable[Name | tuple[Name, ...]]"
+"""A name whose places share one value, several of them, tuples of such names, or a bool."""
 
 
 @dataclass(frozen=True)
