@@ -26,10 +26,10 @@ def summary(module: nn.Module, *, dt: float | None = None) -> Table:
             network are attached.
 
     Returns:
-        A table with a line per value: path, parametrization, shape, minimum, median and
-        maximum of the value and its unit, its domain, how many entries lie inside, and, where
-        the time step is known, the time constant that it means, and what is frozen. Columns
-        with nothing to say are left out. It is a string, which a notebook shows as an HTML table,
+        A table with a line per value: path, shape, minimum, median and maximum of the value and
+        its unit, where the time step is known the time constant that it means, its domain and
+        how many entries lie inside, what is frozen, and the parametrization. Columns with
+        nothing to say are left out. It is a string, which a notebook shows as an HTML table,
         and its method `to_frame()` gives a `pandas.DataFrame`.
 
     Raises:
@@ -43,17 +43,19 @@ def summary(module: nn.Module, *, dt: float | None = None) -> Table:
         >>> module = torch.nn.Module()
         >>> module.tau = 20.0
         >>> print(summary(make_trainable(module, {"tau": ExpScaledLog()})))
-        name  parametrization                        shape  min  median  max  domain    inside
-        tau   ExpScaledLog(scale=1, reference=20)    ()      20      20   20  (0, inf)     1/1
+        name  shape  min  median  max  domain    inside  parametrization
+        tau   ()      20      20   20  (0, inf)     1/1  ExpScaledLog(scale=1, reference=20)
     """
     present, seconds = values(module), in_seconds(module, dt)
     rows = [
         _summarised(place, present[place.path], seconds.get(place.path))
         for place in attached(module)
     ]
-    header = ("name", "parametrization", "shape", "min", "median", "max", "unit", "domain")
+    numbers = ("shape", "min", "median", "max", "unit", "time constant", "domain", "inside")
+    # The longest column comes last, so that a narrow window shows the others.
+    header = ("name", *numbers, "trains", "parametrization")
     nothing = "nothing is attached; neuroparam.find(net) lists what could be"
-    return Table((*header, "inside", "time constant", "trains"), rows, nothing)
+    return Table(header, rows, nothing)
 
 
 def _summarised(place: Place, value: Tensor, seconds: Tensor | None) -> tuple[Any, ...]:
@@ -67,12 +69,12 @@ def _summarised(place: Place, value: Tensor, seconds: Tensor | None) -> tuple[An
     has_numbers = not value.is_meta
     return (
         place.path,
-        in_words(parameter),
         str(tuple(value.shape)),
         *(s.item() if has_numbers else None for s in (value.min(), value.median(), value.max())),
         place.trains.unit if place.trains else "",
+        f"{span(seconds * 1e3)} ms" if has_numbers and seconds is not None else "",
         domain,
         f"{int(inside.sum())}/{value.numel()}" if has_numbers else "",
-        f"{span(seconds * 1e3)} ms" if has_numbers and seconds is not None else "",
         "" if parameter.raw.requires_grad else "frozen",
+        in_words(parameter),
     )

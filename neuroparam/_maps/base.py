@@ -82,8 +82,8 @@ class Parametrization(nn.Module):
         >>> module = torch.nn.Module()
         >>> module.tau = 4.0
         >>> print(summary(make_trainable(module, {"tau": Square()})))
-        name  parametrization  shape  min  median  max  domain    inside
-        tau   Square()         ()       4       4    4  (0, inf)     1/1
+        name  shape  min  median  max  domain    inside  parametrization
+        tau   ()       4       4    4  (0, inf)     1/1  Square()
     """
 
     domain: constraints.Constraint
