@@ -92,7 +92,7 @@ def _parameter(
 def _hint(request: Request) -> str:
     """What a user may not know who gave a time constant by its path, in another unit."""
     row = request.place.trains
-    if row is None or row.quantity in (None, Quantity.THRESHOLD):
+    if row is None or row.quantity is None or not row.quantity.is_time_constant:
         return ""
     if isinstance(request.name, Quantity):
         return "As a quantity it is in seconds, and 20 ms are 20e-3."
@@ -149,7 +149,6 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
             f"as a quantity it could take any value, and {row.coupled}",
             "Name it by its path, so that it gets the bounds that keep it valid.",
         )
-    is_time_constant = name is not Quantity.THRESHOLD
     if request.maps is not None and isinstance(request.maps[-1], UnitMap):
         raise ParametrizationError(
             f"{name!r} puts the unit map of each library in by itself, and {request.maps[-1]!r} "
@@ -157,11 +156,11 @@ def _maps_for(request: Request) -> tuple[list[nn.Module], UnitMap | None]:
         )
     if request.maps is not None:
         maps = _copied(request.maps)
-    elif is_time_constant:
+    elif name.is_time_constant:
         maps = [ExpScaledLog()]
     else:
         maps = [place.default]
-    if is_time_constant:
+    if name.is_time_constant:
         _refuse_below_zero(maps, "a time constant")
     if row.euler:
         maps += _kept_above(place.neuron, maps, time_step(place.neuron, dt))

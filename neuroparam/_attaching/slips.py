@@ -44,7 +44,7 @@ def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None)
         A sentence for a warning; empty if nothing is wrong.
     """
     row = place.trains
-    if row is None or row.quantity not in (Quantity.TAU_MEM, Quantity.TAU_SYN):
+    if row is None or row.quantity is None or not row.quantity.is_time_constant:
         return ""
     by_quantity = isinstance(name, Quantity)
     step = parameter.unit.dt if isinstance(parameter.unit, WithStep) else None

@@ -25,8 +25,8 @@ __all__ = [
     "is_own",
     "left_out",
     "may_be_trained",
-    "own_parameters",
     "survey",
+    "trains_now",
 ]
 
 
@@ -50,21 +50,6 @@ def survey(module: nn.Module) -> Iterator[Place]:
             # Nearly all memories are states.
             if kind is not Kind.MEMORY or place.row is not None:
                 yield place
-
-
-def own_parameters(module: nn.Module) -> Iterator[Place]:
-    """The Parameters in a module that train by themselves, but for those of torch's own layers."""
-    modules = dict(nn.Module.named_modules(module))
-    for prefix, owner in modules.items():
-        if not owner._parameters or type(owner).__module__.startswith("torch."):
-            continue
-        if "parametrizations" in prefix.split("."):
-            continue
-        for name, value in owner._parameters.items():
-            if value is not None and value.requires_grad and value.is_floating_point():
-                path = f"{prefix}.{name}" if prefix else name
-                neuron = neuron_at(modules, prefix)
-                yield Place(path, owner, name, (), neuron, Kind.PARAMETER, value)
 
 
 def _stored_in(owner: nn.Module) -> Iterator[tuple[str, tuple[str, ...], Kind, Any]]:
@@ -139,6 +124,13 @@ def is_candidate(place: Place) -> bool:
     if not is_own(place) or place.hint.trains is False:
         return False
     return place.hint.trains is True or may_be_trained(place.value)
+
+
+def trains_now(place: Place) -> bool:
+    """Whether a value is attached, or a Parameter that trains by itself."""
+    if place.kind is Kind.ATTACHED:
+        return isinstance(place.value, NeuronParameter)
+    return place.kind is Kind.PARAMETER and place.value.requires_grad
 
 
 def is_mapped(place: Place) -> bool:

@@ -83,7 +83,7 @@ def _maps_of(request: Request) -> str:
     """The parametrizations that a request gets, in words."""
     if request.maps is not None:
         return in_words(request.maps)
-    by_default = isinstance(request.name, Quantity) and request.name is not Quantity.THRESHOLD
+    by_default = isinstance(request.name, Quantity) and request.name.is_time_constant
     return "the default of time constants" if by_default else repr(request.place.default)
 
 

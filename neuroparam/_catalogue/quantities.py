@@ -24,6 +24,8 @@ class Quantity(enum.Enum):
         Quantity.TAU_MEM
         >>> print(Quantity.TAU_MEM.value, Quantity.TAU_MEM.unit)
         membrane time constant s
+        >>> Quantity.THRESHOLD.is_time_constant
+        False
     """
 
     TAU_MEM = "membrane time constant"
@@ -31,9 +33,14 @@ class Quantity(enum.Enum):
     THRESHOLD = "threshold"
 
     @property
+    def is_time_constant(self) -> bool:
+        """Whether it is a time constant, in seconds."""
+        return self is not Quantity.THRESHOLD
+
+    @property
     def unit(self) -> str:
         """The unit in which the quantity is given and read."""
-        return "voltage" if self is Quantity.THRESHOLD else "s"
+        return "s" if self.is_time_constant else "voltage"
 
     def __repr__(self) -> str:
         return str(self)

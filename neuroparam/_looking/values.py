@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from neuroparam._attaching.survey import own_parameters
+from neuroparam._attaching.survey import each_once, survey, trains_now
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import step_of
 from neuroparam._catalogue.time_step import time_step, unit_of
@@ -104,7 +104,8 @@ def in_seconds(module: nn.Module, dt: float | None) -> dict[str, Tensor]:
     places = [
         place
         for place in attached(module)
-        if place.quantity in (Quantity.TAU_MEM, Quantity.TAU_SYN)
+        if place.quantity is not None
+        and place.quantity.is_time_constant
         and not place.parameter.raw.is_meta
     ]
     found = {}
@@ -127,11 +128,11 @@ def _steps(module: nn.Module, places: list[Place], dt: float | None) -> list[flo
 
 def _trained(module: nn.Module, quantity: Quantity) -> list[Place]:
     """The places of a quantity that are attached, or Parameters which train by themselves."""
-    places = [*attached(module), *own_parameters(module)]
-    found = [p for p in places if p.quantity is quantity and p.trains is not None]
-    modules = list(nn.Module.named_modules(module))
-    order = {id(part): index for index, (_, part) in enumerate(modules)}
-    return sorted(found, key=lambda place: order[id(place.owner)])
+    return [
+        place
+        for place in each_once(survey(module))
+        if place.quantity is quantity and place.trains is not None and trains_now(place)
+    ]
 
 
 def as_quantity(place: Place, dt: float | None) -> Tensor:
