@@ -69,15 +69,15 @@ def set_values(
     given = names if isinstance(names, Mapping) else None
     if given is None and value is None:
         raise InvalidArgumentError("value", value, "give the number that the values get")
-    raws: list[tuple[Name, Place, Tensor]] = []
+    raws: list[tuple[Name, Place, Initial, Tensor]] = []
     for name, place in claimed_places(module, names):
         with placed(place.path):
             wanted: Any = value if given is None else given[name]
             quantity = name if isinstance(name, Quantity) else getattr(names, "quantity", None)
-            raws.append((quantity or name, place, _raw_of(place, quantity, wanted, dt)))
-    for _, place, raw in raws:
+            raws.append((quantity or name, place, wanted, _raw_of(place, quantity, wanted, dt)))
+    for _, place, _, raw in raws:
         place.parameter.assign_raw(raw)
-    warn_of_slips(slip(place, place.parameter, name, dt) for name, place, _ in raws)
+    warn_of_slips(slip(place, place.parameter, name, dt, wanted) for name, place, wanted, _ in raws)
     return module
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor
+from torch.distributions import LogNormal
 
+from neuroparam._attaching.initial import Initial
 from neuroparam._attaching.names import Name
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import step_of
@@ -22,6 +24,9 @@ __all__ = ["slip", "warn_of_slips"]
 _SHORTEST, _LONGEST = 1.0, 1e4
 # In seconds. Nobody simulates neurons with longer steps, and 1 is meant as 1 ms.
 _LONGEST_STEP = 0.1
+# The median of torch's `LogNormal(loc, ...)` is exp(loc). Where loc itself is so many seconds, it
+# is meant as the median.
+_LOC_IN_SECONDS = (0.0, 0.5)
 
 
 def warn_of_slips(messages: Iterable[str]) -> None:
@@ -31,7 +36,9 @@ def warn_of_slips(messages: Iterable[str]) -> None:
             warn(message, UnitWarning)
 
 
-def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None) -> str:
+def slip(
+    place: Place, parameter: NeuronParameter, name: Name, dt: float | None, given: Initial
+) -> str:
     """What is wrong where a value is far from every time constant of a simulation.
 
     Args:
@@ -39,6 +46,7 @@ def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None)
         parameter: the value, which need not be attached yet.
         name: how it was named: by its path, in the stored unit, or by a quantity, in seconds.
         dt: the time step that was given, in seconds.
+        given: what the value was made from.
 
     Returns:
         A sentence for a warning; empty if nothing is wrong.
@@ -50,6 +58,12 @@ def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None)
     step = parameter.unit.dt if isinstance(parameter.unit, WithStep) else None
     if step is not None and step >= _LONGEST_STEP:
         return f"dt={step:g} is a step of {step:g} seconds: dt is in seconds, and 1 ms is dt=1e-3."
+    if by_quantity and type(given) is LogNormal and _has_median_as_loc(given):
+        return (
+            f"{parameter.path!r}: {given!r} has its median at exp(loc), "
+            f"{given.loc.exp().median().item():.3g} s. For a median in seconds give "
+            f"neuroparam.initial.log_normal(median, spread)."
+        )
     found = _in_steps(place, parameter, dt)
     if found is None:
         return ""
@@ -66,6 +80,12 @@ def slip(place: Place, parameter: NeuronParameter, name: Name, dt: float | None)
             f"seconds"
         )
     return f"{parameter.path!r} is a time constant of {steps:.3g} time steps, {problem}: {meant}."
+
+
+def _has_median_as_loc(given: LogNormal) -> bool:
+    """Whether a distribution has a median for its parameter `loc`, which is its logarithm."""
+    least, most = _LOC_IN_SECONDS
+    return bool(((given.loc > least) & (given.loc < most)).all())
 
 
 def _in_steps(place: Place, parameter: NeuronParameter, dt: float | None) -> Tensor | None:

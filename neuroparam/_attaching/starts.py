@@ -24,6 +24,10 @@ from neuroparam._ground.real import as_real
 __all__ = ["Clamped", "LogUniform", "gamma", "log_normal", "log_uniform"]
 
 
+class ByMedian(LogNormal):
+    """A log-normal distribution that was asked for by its median."""
+
+
 def log_normal(
     median: float, spread: float, *, lower: float = 0.0, upper: float = math.inf
 ) -> Distribution:
@@ -46,7 +50,7 @@ def log_normal(
         >>> round(log_normal(20e-3, 0.5).sample((100_001,)).median().item(), 3)
         0.02
     """
-    drawn = LogNormal(math.log(_positive("median", median)), _positive("spread", spread))
+    drawn = ByMedian(math.log(_positive("median", median)), _positive("spread", spread))
     return _within(drawn, lower, upper)
 
 

@@ -131,7 +131,7 @@ def make_trainable(
                 stacklevel=2,
             )
         if request.init is not None or request.dt is not None:
-            slips.append(slip(request.place, parameter, request.name, request.dt))
+            slips.append(slip(request.place, parameter, request.name, request.dt, request.init))
         parameter.root = weakref.ref(module)
         built.append((request.place, parameter))
     warn_of_slips(slips)

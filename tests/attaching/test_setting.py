@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import norse.torch as norse
@@ -33,6 +34,7 @@ from neuroparam import (
     unfreeze,
     values,
 )
+from neuroparam.initial import log_normal
 
 DT = 1e-3
 
@@ -304,6 +306,18 @@ def test_a_warning_that_is_an_error_leaves_the_module_as_it_was() -> None:
     with pytest.raises(errors.UnitWarning):
         make_trainable(leaky, "beta", 20e-3)  # the tests run with warnings as errors
     assert values(leaky) == {}
+
+
+def test_a_log_normal_by_its_median_is_warned_of() -> None:
+    torch.manual_seed(0)
+    meant = "median at exp\\(loc\\), 1.02 s.*log_normal\\(median, spread\\)"
+    leaky = snn.Leaky(beta=0.9)
+    with pytest.warns(errors.UnitWarning, match=meant):
+        make_trainable(leaky, Quantity.TAU_MEM, LogNormal(20e-3, 0.5), shape=(50,), dt=DT)
+    with pytest.warns(errors.UnitWarning, match=meant):
+        set_values(leaky, Quantity.TAU_MEM, LogNormal(20e-3, 0.5))
+    for right in (LogNormal(math.log(20e-3), 0.5), log_normal(20e-3, 0.5), log_normal(1.2, 0.5)):
+        set_values(leaky, Quantity.TAU_MEM, right)
 
 
 def test_set_values_warns_too() -> None:
