@@ -71,6 +71,8 @@ def index() -> Any:
         ("forward Euler", "glossary|quantities|which"),
         ("is outside the domain of", "troubleshooting"),
         ("has no time step of its own", "troubleshooting"),
+        ("there is one value per column", "troubleshooting"),
+        ("has its median at exp", "troubleshooting"),
         ("has written in place into it", "troubleshooting|untrained"),
         ("none of them holds", "troubleshooting|untrained"),
     ],

@@ -1,4 +1,4 @@
-"""A value whose shape does not fit what its layer computes: the error of the first forward."""
+"""A value whose shape does not fit what its layer computes, as the first forward shows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from neuroparam._ground.errors import ShapeError
+from neuroparam._ground.errors import MisuseWarning, ShapeError
+from neuroparam._ground.messages import warn
 from neuroparam._value.parameter import NeuronParameter
 
-__all__ = ["refuse_if_shapes_clash"]
+__all__ = ["refuse_if_shapes_clash", "warn_if_sizes_coincide"]
 
 _SIZES = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
@@ -41,3 +42,29 @@ def refuse_if_shapes_clash(
         inputs = next((tuple(each.shape) for each in given if isinstance(each, Tensor)), None)
         shapes = {value.path_in_network(): tuple(value.raw.shape) for value in clashing}
         raise ShapeError(shapes, inputs, str(error)) from error
+
+
+def warn_if_sizes_coincide(values: Iterable[NeuronParameter], given: Iterable[Any]) -> None:
+    """Warns of one value per channel, given as a row, that acts along the width instead.
+
+    Where there are as many channels as columns, no size clashes.
+
+    Args:
+        values: those of a module.
+        given: the arguments of its forward.
+    """
+    inputs = next((tuple(each.shape) for each in given if isinstance(each, Tensor)), ())
+    if len(inputs) < 4 or inputs[-1] != inputs[-3] or inputs[-1] == 1:
+        return
+    for value in values:
+        shape = tuple(value.raw.shape)
+        if shape == inputs[-1:] and value.evidence.is_news("sizes coincide"):
+            (size,) = shape
+            warn(
+                f"{value.path_in_network()!r} has shape {shape}, and its layer got an input of "
+                f"shape {inputs}: sizes are compared from the last one on, so that there is one "
+                f"value per column. For one value per channel give make_trainable "
+                f'shape=({size}, 1, 1), or shape="channel" with example=inputs; for one per '
+                f"column, shape=(1, 1, {size}).",
+                MisuseWarning,
+            )

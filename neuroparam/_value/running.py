@@ -14,7 +14,7 @@ from neuroparam._catalogue.entries import PLAIN_CLASS
 from neuroparam._ground.torch_state import is_compiling, is_dynamo_compiling, is_replaced
 from neuroparam._value.entry import last_step
 from neuroparam._value.evidence import Evidence, judge_without_optimizer
-from neuroparam._value.fitting import refuse_if_shapes_clash
+from neuroparam._value.fitting import refuse_if_shapes_clash, warn_if_sizes_coincide
 from neuroparam._value.once import active, close_scope, enter
 from neuroparam._value.parameter import NeuronParameter
 from neuroparam._value.uses import warn_if_bounded_again
@@ -75,21 +75,24 @@ def running(
             return plain.forward(self, *args, **keywords)
         opened = enter(self)
         try:
-            if PROVEN in own or not torch.is_grad_enabled() or is_replaced() or is_compiling():
+            watched = PROVEN not in own and torch.is_grad_enabled()
+            if watched and (is_replaced() or is_compiling()):
                 return plain.forward(self, *args, **keywords)
-            values = [v for v in values_of(self) if not v.evidence.proven]
-            if not values:
+            values = [v for v in values_of(self) if not v.evidence.proven] if watched else []
+            if watched and not values:
                 own[PROVEN] = True
             # Activation checkpointing runs a forward again within a backward pass.
-            if torch._C._current_graph_task_id() == -1:
+            if values and torch._C._current_graph_task_id() == -1:
                 around = functools.partial(_parameters_around, self)
                 judge_without_optimizer(values, around, last_step())
             try:
                 output = plain.forward(self, *args, **keywords)
             except RuntimeError as error:
-                refuse_if_shapes_clash(error, values, args)
+                refuse_if_shapes_clash(error, values_of(self), args)
                 raise
-            watch_output(output, values)
+            if values:
+                warn_if_sizes_coincide(values, args)
+                watch_output(output, values)
             return output
         finally:
             if opened:

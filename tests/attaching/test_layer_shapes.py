@@ -241,6 +241,31 @@ def test_a_shape_that_does_not_fit_is_said_at_the_first_forward(shape: tuple[int
     assert "must match the size" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("shape", [(4,), (5, 1, 1)])
+def test_it_is_said_without_gradients_too(shape: tuple[int, ...]) -> None:
+    net = make_trainable(Convolutional(), "lif.beta", shape=shape)
+    with torch.no_grad(), pytest.raises(errors.ShapeError, match=r"'lif\.beta' has shape"):
+        net(torch.rand(B, 1, 8, 8))
+
+
+def square() -> nn.Module:
+    """Four channels of 4 x 4."""
+    return nn.Sequential(nn.Conv2d(1, 4, 5), snn.Leaky(beta=0.9, init_hidden=True))
+
+
+def test_as_many_columns_as_channels_are_warned_of_once(recwarn: pytest.WarningsRecorder) -> None:
+    net = make_trainable(square(), "1.beta", shape=(4,))
+    with pytest.warns(errors.MisuseWarning, match=r"one value per column.*shape=\(4, 1, 1\)"):
+        net(torch.rand(B, 1, 8, 8))
+    net(torch.rand(B, 1, 8, 8))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (1, 1, 4), (), (1,)])
+def test_other_shapes_of_such_a_layer_are_not(shape: tuple[int, ...]) -> None:
+    make_trainable(square(), "1.beta", shape=shape)(torch.rand(B, 1, 8, 8))
+
+
 def test_an_error_about_other_sizes_is_torch_s_own() -> None:
     net = make_trainable(Convolutional(), "lif.beta", shape=(4, 1, 1))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
