@@ -83,17 +83,20 @@ def _holder(part: object) -> nn.Module | None:
     ]
     if not stores:
         return None
-    # A module holds the dictionary of its children in its own, `__dict__`.
-    attributes = [
-        each
-        for each in gc.get_referrers(*stores)
-        if isinstance(each, dict) and any(each.get("_modules") is store for store in stores)
-    ]
-    for module in gc.get_referrers(*attributes) if attributes else ():
-        if _is_module(module) and any(module.__dict__ is each for each in attributes):
+    # A module holds the dictionary of its children in its own, `__dict__`. Where Python keeps the
+    # attributes of an object within the object, as from 3.13 on, that is left out.
+    holders = gc.get_referrers(*stores)
+    attributes = [each for each in holders if isinstance(each, dict)]
+    above = gc.get_referrers(*attributes) if attributes else []
+    for module in (*holders, *above):
+        if _is_module(module) and any(_children_of(module) is store for store in stores):
             if not type(module).__module__.startswith(_WRAPPERS):
                 return module
     return None
+
+
+def _children_of(module: nn.Module) -> Any:
+    return module.__dict__.get("_modules")
 
 
 def _is_module(thing: object) -> TypeGuard[nn.Module]:

@@ -240,15 +240,16 @@ def test_memory_stays_what_it_is() -> None:
     memory = []
     tracemalloc.start()
     try:
-        for _ in range(5):
+        for _ in range(7):
             for _ in range(80):
                 live(module, PLAIN)
             gc.collect()
             memory.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    # in bytes; each life makes hundreds of objects, and what stays of tables goes up and down
-    assert memory[4] - memory[1] < 3 * 80 * 100
+    # in bytes; each life makes hundreds of objects, and what stays of tables goes up and down.
+    # Python's own tables fill in the first rounds.
+    assert memory[6] - memory[3] < 3 * 80 * 100
 
 
 def all_hooks(module: nn.Module) -> list[tuple[str, int]]:
