@@ -64,7 +64,10 @@ def _traced(parameter: Any) -> Any:
     Raises:
         LookupError: the value cannot be computed in this way.
     """
-    traced = active.traced[-1] if active.traced else active.scopes[-1].traced
+    if active.traced:
+        traced: Any = active.traced[-1]
+    else:  # Before torch 2.7, compiled code cannot catch the error of an index.
+        traced = active.scopes[-1].traced if active.scopes else None
     if traced is None:
         raise LookupError
     if parameter in traced:

@@ -138,8 +138,9 @@ def test_the_value_is_that_of_the_maps_in_every_bit(
 @every_dtype
 def test_the_slope_is_that_of_the_maps(build: Callable[[], Chain], dtype: torch.dtype) -> None:
     maps, raw = build(), raws(dtype).requires_grad_()
-    found, wanted = slopes(one(maps, raw), raw), slopes(plain(maps, raw), raw)
-    numbers = torch.finfo(dtype)
+    value = one(maps, raw)
+    found, wanted = slopes(value, raw), slopes(plain(maps, raw), raw)
+    numbers, edge = torch.finfo(dtype), torch.zeros(1, requires_grad=True)
     assert bool(found.isfinite().all())
     rtol, atol = 32 * numbers.eps, 0.0
     if isinstance(maps[-1], Bitshift):
@@ -149,6 +150,9 @@ def test_the_slope_is_that_of_the_maps(build: Callable[[], Chain], dtype: torch.
     # few digits.
     least = numbers.tiny / numbers.eps**2.5
     told = wanted.isfinite() & (wanted.abs() > least)
+    if slopes(edge.clamp(0.0, 1.0), edge).item() == 1.0:
+        # This release of torch lets a gradient through a clamp at its very bound.
+        told &= (found != 0.0) | ((value != value.min()) & (value != value.max()))
     torch.testing.assert_close(found[told], wanted[told], rtol=rtol, atol=atol)
     assert bool((found[wanted.abs() <= least].abs() <= 2 * least).all())
 
@@ -238,7 +242,8 @@ def test_any_shape_and_any_strides(build: Callable[[], Chain], make: Callable[[]
 @every_chain
 def test_one_node(build: Callable[[], Chain]) -> None:
     raw = torch.zeros(3, requires_grad=True)
-    (following,) = one(build(), raw).grad_fn.next_functions[:1]
+    value = one(build(), raw)
+    (following,) = value.grad_fn.next_functions[:1]
     assert following[0].variable is raw
 
 
