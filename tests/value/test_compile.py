@@ -26,7 +26,7 @@ from tests.benchmarks.networks import LIBRARIES, Leak, inputs
 from tests.support.cases import Case, N, spikes
 from tests.support.graphs import is_of_a_map
 from tests.support.modules import Doubled, FromRecord, Pair
-from tests.support.subjects import ROCKPOOL, SIX, THREE, Network, network, paths
+from tests.support.subjects import NORSE, ROCKPOOL, SIX, THREE, Network, network, paths
 
 # what torch.compile itself warns of, with plain modules too
 pytestmark = [
@@ -94,7 +94,10 @@ def test_values_and_gradients_of_eager_without_a_graph_break_of_ours(case: Case)
     if case is ROCKPOOL and torch.__version__ < "2.7":
         pytest.skip("torch 2.6 does not compile the plain module: mark_static_address")
     plain, attached = graphs_of(Network(case)), graphs_of(network(case))
-    if case is ROCKPOOL:
+    if case is NORSE and torch.__version__ < "2.7":
+        # reading a plain field of a record breaks its graph: torch 2.6 has no `vars`
+        assert attached[0] <= plain[0] + len(case.trains)
+    elif case is ROCKPOOL:
         # torch gives up on the frames of its modules, and compiles what they call one by one:
         # a map is then a graph of its own
         assert attached[0] <= plain[0] + len(case.trains)
@@ -153,7 +156,8 @@ def test_parts_with_the_same_values_attached_share_compiled_code(case: Case) -> 
         for net in nets:
             torch.testing.assert_close(compiled(net, X), net(X))
         counts.append(counter.frame_count)
-    assert counts[1] == counts[0]
+    more = len(case.trains) if case is NORSE and torch.__version__ < "2.7" else 0
+    assert counts[0] <= counts[1] <= counts[0] + more
 
 
 @pytest.mark.parametrize("case", THREE, ids=str)
