@@ -11,6 +11,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from neuroparam import (
+    audit,
     check_gradients,
     errors,
     find,
@@ -48,6 +49,18 @@ def test_find_lists_exactly_what_trains(case: Case) -> None:
     found = find(built(case))
     assert sorted(candidate.path for candidate in found) == sorted(case.trains)
     assert all(candidate.meaning for candidate in found)
+
+
+@every_module
+def test_an_audit_leaves_it_as_it_was(case: Case) -> None:
+    module = built(case)
+    before, output = snapshot(module), case.run(built(case), spikes())
+    asked = [p.requires_grad for p in nn.Module.parameters(module)]
+    audit(module, run=lambda tried: case.run(tried, spikes()))
+    assert_unchanged(module, before)
+    assert asked == [p.requires_grad for p in nn.Module.parameters(module)]
+    # Defaults of constructors are shared by all that are built later.
+    torch.testing.assert_close(case.run(built(case), spikes()), output, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
