@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import threading
 from typing import Any
 
 import numpy
@@ -201,12 +202,23 @@ def test_what_the_forward_raises_is_raised() -> None:
 
 
 def test_what_cannot_be_copied_is_refused() -> None:
-    class Uncopied(Heterogeneous):
-        def __deepcopy__(self, memo: Any) -> Any:
-            raise RuntimeError("there is one of me")
+    net = nn.Sequential(Heterogeneous())
+    net[0].lock = threading.Lock()
+    with pytest.raises(errors.UnsupportedModuleError, match="cannot pickle .* object"):
+        audit(net, inputs())
 
-    with pytest.raises(errors.UnsupportedModuleError, match="there is one of me"):
-        audit(nn.Sequential(Uncopied()), inputs())
+
+def test_a_module_that_shares_tensors_with_its_copies_stays_as_it_is() -> None:
+    class Sharing(Heterogeneous):
+        def __deepcopy__(self, memo: Any) -> Any:
+            made = type(self)()
+            made.__dict__ |= self.__dict__
+            return made
+
+    net = Sharing()
+    before = snapshot(net)
+    audit(net, inputs())
+    assert_unchanged(net, before)
 
 
 def test_an_audit_prints_and_shows_as_html() -> None:
