@@ -204,7 +204,7 @@ def test_what_the_forward_raises_is_raised() -> None:
 def test_what_cannot_be_copied_is_refused() -> None:
     net = nn.Sequential(Heterogeneous())
     net[0].lock = threading.Lock()
-    with pytest.raises(errors.UnsupportedModuleError, match="cannot pickle .* object"):
+    with pytest.raises(errors.UnsupportedModuleError, match=r"cannot pickle .* object"):
         audit(net, inputs())
 
 
