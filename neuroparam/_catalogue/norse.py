@@ -31,6 +31,34 @@ class _Recurrent:
         keep_without_autapses(self)
 
 
+class _LSNN:
+    """What attached LSNN modules do differently.
+
+    Their threshold is a state `b`, which begins at v_th and hardly moves. Norse detaches v_th
+    there, which leaves it nearly no gradient.
+    """
+
+    @property
+    def state_fallback(self: Any) -> Any:
+        made: Any = self.__dict__["state_fallback"]
+
+        def first_state(x: Tensor) -> Any:
+            state, v_th = made(x), self.p.v_th
+            # The difference is zero, and has the gradient of v_th.
+            return state._replace(b=state.b + (v_th - v_th.detach()).to(state.b))
+
+        return first_state
+
+    @state_fallback.setter
+    def state_fallback(self: Any, made: Any) -> None:
+        self.__dict__["state_fallback"] = made
+
+
+class _RecurrentLSNN:
+    __setstate__ = _Recurrent.__setstate__
+    state_fallback = _LSNN.state_fallback
+
+
 def keep_without_autapses(layer: Any) -> None:
     """Sets the hook on recurrent weights by which Norse keeps a neuron from exciting itself.
 
@@ -53,7 +81,11 @@ def _without_autapses(gradient: Tensor) -> Tensor:
 NORSE = Library(
     package="norse",
     time_step=own_step,
-    adapted=(Adapted(modules=("SNNRecurrentCell", "SNNRecurrent"), members=_Recurrent),),
+    adapted=(
+        Adapted(modules=("LSNNRecurrent*",), members=_RecurrentLSNN),
+        Adapted(modules=("LSNN*",), members=_LSNN),
+        Adapted(modules=("SNNRecurrentCell", "SNNRecurrent"), members=_Recurrent),
+    ),
     rows=(
         Refused(
             field="dt",

@@ -60,7 +60,7 @@ def _tensors(state: Any) -> list[Tensor]:
 
 
 def _states(module: nn.Module, x: Tensor, cells: bool) -> Tensor:
-    """All that a module carries after x, from a first state in float64 away from rest."""
+    """All that a module carries after x, from a first state away from rest, and from its own."""
 
     def run(state: Any) -> Any:
         if not cells:
@@ -71,7 +71,7 @@ def _states(module: nn.Module, x: Tensor, cells: bool) -> Tensor:
 
     with torch.no_grad():
         first = _away_from_rest(run(None))
-    return torch.cat([part.flatten() for part in _tensors(run(first))])
+    return torch.cat([part.flatten() for each in (first, None) for part in _tensors(run(each))])
 
 
 def states_of_whole(module: nn.Module, x: Tensor) -> Tensor:
