@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import norse.torch as norse
@@ -20,7 +22,10 @@ from neuroparam import (
     Quantity,
     errors,
     find,
+    freeze,
     make_trainable,
+    param_groups,
+    set_values,
     summary,
     values,
 )
@@ -42,6 +47,19 @@ def drifted() -> None:
     saved["lif1.beta"] = torch.tensor(1.02)
     make_trainable(net(), "*.beta").load_state_dict(saved)
 
+
+def both() -> nn.Module:
+    return make_trainable(net(), ["*.beta", "*.threshold"])
+
+
+def _as_pattern(heading: str) -> re.Pattern[str]:
+    """A heading of the guide's page as a pattern, with its numbers left open."""
+    words = re.split(r"\s*\.\.\.\s*|-?\d[\d.]*|, inf|-inf", heading)
+    return re.compile(r"[\s\S]*?".join(map(re.escape, words)))
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text()
+HEADINGS = [_as_pattern(each) for each in re.findall("^### (.*)$", PAGE, re.MULTILINE)]
 
 MEANT = "did you mean Quantity.TAU_MEM, stored as 'lif1.beta'?"
 SLIPS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
@@ -98,6 +116,36 @@ SLIPS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         drifted,
         ("'lif1.beta': 1.02 is outside (0, 1)", "clamp it in the checkpoint first"),
     ),
+    "one start for seconds and volts": (
+        lambda: make_trainable(net(), [Quantity.TAU_MEM, "lif1.threshold"], 20e-3, dt=1e-3),
+        ("Quantity.TAU_MEM, in seconds", "'lif1.threshold', in another unit (voltage)"),
+    ),
+    "one value for seconds and volts": (
+        lambda: set_values(both(), [Quantity.TAU_MEM, Quantity.THRESHOLD], 20e-3, dt=1e-3),
+        ("{Quantity.TAU_MEM: ..., Quantity.THRESHOLD: ...}",),
+    ),
+    "a quantity that is not attached": (
+        lambda: freeze(make_trainable(net(), "*.beta"), Quantity.THRESHOLD),
+        ("ModuleDict has no trainable value named", "none of its attached values is a threshold"),
+    ),
+    "a shape of another layer": (
+        lambda: make_trainable(snn.Leaky(beta=0.9), "beta", shape=(7,))(torch.rand(4, 8)),
+        ("'beta' has shape (7,)", "shape=(8,) for one value per neuron"),
+    ),
+    "a checkpoint of another shape": (
+        lambda: make_trainable(net(), "*.beta", shape=(4,)).load_state_dict(
+            net().state_dict() | {"lif1.beta": torch.full((3,), 0.9)}
+        ),
+        ("'lif1.beta'", "its shape is (4,), and stays so", "Load it before make_trainable"),
+    ),
+    "a misspelt argument": (
+        lambda: param_groups(both(), lr=1e-3, neurons_lr=1e-2),
+        ("neurons_lr", "did you mean 'neuron_lr'?"),
+    ),
+    "a misspelt option": (
+        lambda: param_groups(both(), 1e-3, {"*.beta": {"lr": 1e-2, "weight_decy": 0.1}}),
+        ("weight_decy", "did you mean 'weight_decay'?"),
+    ),
     "a start for nothing": (
         lambda: make_trainable(net(), "*.beta", init={"lif3.beta": 0.5}),
         ("'lif3.beta'", "lif1.beta"),
@@ -123,6 +171,7 @@ def test_a_slip_is_answered_in_the_user_s_words(
 ) -> None:
     with pytest.raises(errors.NeuroparamError) as caught:
         slip()
+    assert any(heading.search(str(caught.value)) for heading in HEADINGS), "is in no heading"
     for part in says:
         assert part in str(caught.value)
     assert "Parametrized" not in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuroparam._ground.errors import InvalidArgumentError, placed
+from neuroparam._ground.errors import InvalidArgumentError, UnsupportedModuleError, placed
 from neuroparam._value.copying import as_before, copy_of_network
 from neuroparam._value.place import Place
 from neuroparam._value.running import tensors_in
@@ -94,6 +94,8 @@ class _LayerShapes:
         self._names = {id(part): name for name, part in nn.Module.named_modules(module)}
         try:
             self._once = self._run(self._example)
+        except UnsupportedModuleError:  # It cannot be copied.
+            raise
         except Exception as error:  # It is the user's code, and may raise anything.
             raise InvalidArgumentError(
                 "example", example, f"the network does not run with it ({error})"

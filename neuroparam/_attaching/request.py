@@ -24,7 +24,7 @@ from neuroparam._ground.messages import describe
 from neuroparam._maps.base import Parametrization
 from neuroparam._value.place import Place
 
-__all__ = ["Chain", "Names", "Request", "Tie", "requests"]
+__all__ = ["Chain", "Names", "Request", "Tie", "refuse_one_for_two_units", "requests"]
 
 Chain: TypeAlias = "nn.Module | Sequence[nn.Module] | None"
 """A parametrization, several that are applied from first to last, or None for the default."""
@@ -73,7 +73,7 @@ def requests(
 
     Raises:
         InvalidArgumentError: `names` or `tie` is of no kind that `make_trainable` takes, or a
-            shape does not fit the example.
+            shape does not fit the example, or one `init` is for values in seconds and others.
         ParametrizationError: a parametrization is none.
         UnknownNameError: a name, in `tie` too, or a key of `init` or `shape`, means nothing.
         AmbiguousNameError, NotTrainableError: as `places_to_attach`.
@@ -81,6 +81,7 @@ def requests(
     chains = _as_chains(names)
     ties = _as_ties(tie, chains)
     places = places_to_attach(module, chains, lambda name, place: _tie_of(ties, name, place))
+    refuse_one_for_two_units("init", init, places)
     inits = _per_place("init", init, places)
     shapes = _per_place("shape", shape, places)
     shapes = shapes_in_numbers(module, [place for _, place in places], shapes, example)
@@ -208,6 +209,39 @@ def _per_place(argument: str, given: Any, places: Sequence[tuple[Name, Place]]) 
     unused = [key for key in given if key not in used]
     _refuse_unused(argument, unused, [place.path for _, place in places])
     return [given[max(keys, key=specificity)] if keys else None for keys in fitting]
+
+
+def refuse_one_for_two_units(
+    argument: str, given: object, places: Iterable[tuple[Name, Place]]
+) -> None:
+    """Raises if one number, or distribution, is for time constants in seconds and something else.
+
+    Args:
+        argument: what it is given as.
+        given: what is given; a mapping says to which name it belongs.
+        places: the values that it is for, each with its name.
+
+    Raises:
+        InvalidArgumentError: naming one of each.
+    """
+    if given is None or isinstance(given, Mapping):
+        return
+    seconds: Name | None = None
+    other: tuple[Name, Place] | None = None
+    for name, place in places:
+        if isinstance(name, Quantity) and name.is_time_constant:
+            seconds = name
+        elif place.trains is None or place.trains.unit != "s":
+            other = name, place
+    if seconds is not None and other is not None:
+        name, place = other
+        unit = place.trains.unit or place.trains.meaning if place.trains else "as it is stored"
+        raise InvalidArgumentError(
+            argument,
+            given,
+            f"is one for {seconds!r}, in seconds, and {place.path!r}, in another unit ({unit}); "
+            f"give each its own: {{{seconds!r}: ..., {name!r}: ...}}",
+        )
 
 
 def _means(key: object, name: Name, place: Place) -> bool:

@@ -21,6 +21,7 @@ from neuroparam._ground.errors import (
     UnknownNameError,
     placed,
 )
+from neuroparam._value.injected import own_class
 from neuroparam._value.place import Place, attached
 from neuroparam._value.storage import Kind
 
@@ -31,6 +32,11 @@ _WORDS = {
     Quantity.TAU_SYN: r"tau_?(syn|s$)",
     Quantity.TAU_MEM: r"tau(_?m(em)?)?(_inv)?$",
 }
+_NO_QUANTITY = (
+    "it stores no {} that could be; values of modules that the catalogue does not know are named "
+    "by their paths"
+)
+_NONE_ATTACHED = "none of its attached values is a {}; make_trainable attaches one"
 
 
 def places_to_attach(
@@ -64,11 +70,11 @@ def places_to_attach(
     def search(name: str) -> None:
         refuse_if_elsewhere(module, name)
 
-    problem = f"{type(module).__name__} has no value named"
+    problem = f"{own_class(module).__name__} has no value named"
     if not places:
         problem = (
-            f"{type(module).__name__} stores no number and no tensor (if it makes its parts in its "
-            f"first forward, run it once before), and has no value named"
+            f"{own_class(module).__name__} stores no number and no tensor (if it makes its parts "
+            f"in its first forward, run it once before), and has no value named"
         )
     claims = _resolve(places, names, problem, _offered, explain, search)
     chosen = [(_most_specific(claimed, place), place) for place, claimed in claims]
@@ -116,8 +122,8 @@ def claimed_places(module: nn.Module, names: Name | Iterable[Name]) -> list[tupl
     """
     # A module in two places of a network has its values under two paths.
     places = list(attached(module, every_path=True))
-    problem = f"{type(module).__name__} has no trainable value named"
-    claims = _resolve(places, as_names(names), problem, each_once)
+    problem = f"{own_class(module).__name__} has no trainable value named"
+    claims = _resolve(places, as_names(names), problem, each_once, no_quantity=_NONE_ATTACHED)
     chosen = {place.identity: claimed for place, claimed in claims}
     return [
         (max(chosen[place.identity], key=specificity), place)
@@ -133,6 +139,7 @@ def _resolve(
     offered: Callable[[list[Place]], list[Place]],
     explain: Callable[[str], None] = lambda name: None,
     search: Callable[[str], None] = lambda name: None,
+    no_quantity: str = _NO_QUANTITY,
 ) -> list[tuple[Place, list[Name]]]:
     """The places that any of the names mean, each with these names.
 
@@ -143,6 +150,7 @@ def _resolve(
         offered: which of the places that message suggests.
         explain: raises where a name that is no path means something else.
         search: raises where a name that means no place means something elsewhere.
+        no_quantity: what is said where a quantity means nothing.
     """
     by_path = {place.path: place for place in places}
     claims: dict[object, tuple[Place, list[Name]]] = {}
@@ -168,10 +176,7 @@ def _resolve(
         near = {str(n): _near(n, places) if isinstance(n, str) else [] for n in missing}
         quantities = [name for name in missing if isinstance(name, Quantity)]
         if quantities and len(quantities) == len(missing):
-            problem = (
-                f"{problem} (it stores no {quantities[0].value} that could be; values of modules "
-                f"that the catalogue does not know are named by their paths)"
-            )
+            problem = f"{problem} ({no_quantity.format(quantities[0].value)})"
         raise UnknownNameError(problem, near, [place.path for place in offered(places)])
     return list(claims.values())
 

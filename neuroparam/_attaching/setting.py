@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from neuroparam._attaching.build import as_stored
 from neuroparam._attaching.initial import Initial, initial_tensor
 from neuroparam._attaching.names import Name
+from neuroparam._attaching.request import refuse_one_for_two_units
 from neuroparam._attaching.resolve import attached_places, claimed_places
 from neuroparam._attaching.slips import slip, warn_of_slips
 from neuroparam._catalogue.quantities import Quantity
@@ -70,7 +71,10 @@ def set_values(
     if given is None and value is None:
         raise InvalidArgumentError("value", value, "give the number that the values get")
     raws: list[tuple[Name, Place, Initial, Tensor]] = []
-    for name, place in claimed_places(module, names):
+    places = claimed_places(module, names)
+    if given is None:
+        refuse_one_for_two_units("value", value, places)
+    for name, place in places:
         with placed(place.path):
             wanted: Any = value if given is None else given[name]
             quantity = name if isinstance(name, Quantity) else getattr(names, "quantity", None)

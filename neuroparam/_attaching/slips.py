@@ -20,8 +20,10 @@ from neuroparam._value.place import Place
 
 __all__ = ["slip", "warn_of_slips"]
 
-# Numbers of time steps between which a time constant in seconds is taken for what was meant.
+# Numbers of time steps between which a time constant is taken for what was meant, and how many of
+# them may be longer than a second.
 _SHORTEST, _LONGEST = 1.0, 1e4
+_LONGEST_IN_SECONDS = 1e3
 # In seconds. Nobody simulates neurons with longer steps, and 1 is meant as 1 ms.
 _LONGEST_STEP = 0.1
 # The median of torch's `LogNormal(loc, ...)` is exp(loc). Where loc itself is so many seconds, it
@@ -68,9 +70,14 @@ def slip(
     if found is None:
         return ""
     steps = found.detach().double().median().item()
-    if (_SHORTEST if by_quantity else LEAST_STEPS) <= steps <= _LONGEST:
+    longest = _LONGEST
+    if by_quantity and (parameter.physical().detach().double().median().item() >= 1.0):
+        longest = _LONGEST_IN_SECONDS
+    if (_SHORTEST if by_quantity else LEAST_STEPS) <= steps < longest:
         return ""
-    problem = f"more than {_LONGEST:g}" if steps > _LONGEST else "less than one"
+    problem = "less than one"
+    if steps >= longest:
+        problem = "a second or more" if longest < _LONGEST else f"{_LONGEST:g} or more"
     if by_quantity:
         meant = f"{row.quantity!r} is in seconds, and 20 ms are 20e-3"
     else:

@@ -302,10 +302,19 @@ class ShapeError(NeuroparamError, RuntimeError):
     def _problem(self) -> str:
         entries = ", ".join(f"{path!r} has shape {shape}" for path, shape in self.shapes.items())
         got = f", and its layer got an input of shape {self.inputs}" if self.inputs else ""
+        if self.inputs and len(self.inputs) < 4:
+            cure = (
+                f"Give make_trainable shape={self.inputs[-1:]} for one value per neuron, a mapping "
+                f'name -> shape where layers differ, or shape="neuron" with example=inputs.'
+            )
+        else:
+            cure = (
+                "For one value per channel of (batch, channels, height, width) give make_trainable "
+                'shape=(channels, 1, 1), or shape="channel" with example=inputs.'
+            )
         return (
-            f"{entries}{got}: sizes are compared from the last one on. For one value per channel "
-            f"of (batch, channels, height, width) give make_trainable shape=(channels, 1, 1), or "
-            f'shape="channel" with example=inputs. torch says: {self._torch_says}'
+            f"{entries}{got}: sizes are compared from the last one on. {cure} torch says: "
+            f"{self._torch_says}"
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from neuroparam._attaching.names import Name
@@ -78,7 +81,8 @@ def param_groups(
 
     Raises:
         UnsupportedModuleError: it is no module.
-        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0.
+        InvalidArgumentError: a learning rate or weight decay is no finite number >= 0, or an
+            option is a misspelt one.
         UnknownNameError: names mean no attached value.
         AmbiguousNameError: a name fits several attached values.
 
@@ -103,6 +107,7 @@ def param_groups(
         rates["bias_weight_decay"] = bias_weight_decay
     for argument, given in rates.items():
         _refuse_negative(argument, given)
+    _refuse_misspelt(options)
     neuron = neuron_parameters(module)
     own = {id(parameter) for parameter in neuron}
     others = [p for p in nn.Module.parameters(module) if id(p) not in own]
@@ -137,6 +142,7 @@ def _named_groups(module: nn.Module, given: Mapping[Name, Any]) -> list[dict[str
     groups: dict[Name, dict[str, Any]] = {}
     for name, options in given.items():
         own = dict(options) if isinstance(options, Mapping) else {"lr": options}
+        _refuse_misspelt(own)
         for option in ("lr", "weight_decay"):
             if option in own:
                 _refuse_negative(f"neuron_lr[{name!r}]", own[option])
@@ -148,6 +154,24 @@ def _named_groups(module: nn.Module, given: Mapping[Name, Any]) -> list[dict[str
             groups[name]["params"].append(raw)
             taken.add(id(raw))
     return list(groups.values())
+
+
+def _refuse_misspelt(options: Mapping[str, object]) -> None:
+    """Raises where an option is nearly one that is known. torch takes groups with any.
+
+    Raises:
+        InvalidArgumentError: saying which is meant.
+    """
+    known = {*inspect.signature(param_groups).parameters, "name"}
+    for kind in vars(torch.optim).values():
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+            known |= inspect.signature(kind).parameters.keys()
+    for option, given in options.items():
+        near = difflib.get_close_matches(option, known, n=1, cutoff=0.9)
+        if near and option not in known:
+            raise InvalidArgumentError(
+                option, given, f"is no option of an optimizer of torch; did you mean {near[0]!r}?"
+            )
 
 
 def _refuse_negative(argument: str, given: object) -> None:

@@ -12,9 +12,11 @@ from neuroparam._attaching.survey import each_once, survey, trains_now
 from neuroparam._catalogue.quantities import Quantity
 from neuroparam._catalogue.registry import step_of
 from neuroparam._catalogue.time_step import time_step, unit_of
-from neuroparam._ground.errors import InvalidArgumentError, TimeStepError, placed
+from neuroparam._ground.errors import InvalidArgumentError, MisuseWarning, TimeStepError, placed
+from neuroparam._ground.messages import warn
 from neuroparam._ground.torch_state import whole
 from neuroparam._maps.time_constants import UnitMap, WithStep
+from neuroparam._value.injected import own_class
 from neuroparam._value.place import Place, attached
 from neuroparam._value.storage import Kind
 from neuroparam._value.with_units import Values
@@ -42,7 +44,7 @@ def values(
             attached as a quantity, in a library without a time step of its own. None takes the
             one with which other values of the network are attached.
         detach: False for values with their graph, so that a prior on them is a term of the loss.
-            Each call computes them anew.
+            Each call computes them anew. A `MisuseWarning` says if there are none of a quantity.
 
     Returns:
         Path -> value, in the unit in which the module stores it or in that of the quantity; a
@@ -72,6 +74,12 @@ def values(
             wanted += f"; one value by its path is values(net)[{quantity!r}]"
         raise InvalidArgumentError("quantity", quantity, wanted)
     chosen = list(attached(module)) if quantity is None else _trained(module, quantity)
+    if quantity is not None and not detach and not chosen:
+        warn(
+            f"{own_class(module).__name__} has no value of {quantity!r} that trains, so that a "
+            f"term of the loss for it is zero; summary(net) and find(net) show what there is.",
+            MisuseWarning,
+        )
     if dt is not None:  # A dt that contradicts a module is refused also where none is needed.
         for place in chosen:
             with placed(place.path):

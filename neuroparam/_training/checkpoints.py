@@ -29,8 +29,8 @@ def plain_state_dict(module: nn.Module) -> dict[str, Any]:
     """The state dict of the library's own module, with the trained values inside.
 
     It loads strictly into a module of the same kind that has nothing attached, and into an
-    attached one as well. As in every state dict, tensors that are not attached are the
-    module's own, not copies.
+    attached one as well; a plain module that stores one number takes no value per neuron. As in
+    every state dict, tensors that are not attached are the module's own, not copies.
 
     A value that the plain module stores as a number, or in a record (as Norse does), has no
     place in its state dict; a warning names it. `make_fixed(copy.deepcopy(module))` gives the

@@ -385,12 +385,15 @@ class NeuronParameter(NotesHooks, parametrize.ParametrizationList):
             entry = entry.to(self.raw.dtype)
             if _is_same_shape(entry, self.raw):
                 entry = entry.reshape(self.raw.shape)
+            elif entry.numel() == 1:  # one for all neurons
+                entry = entry.reshape(()).expand(self.raw.shape)
         try:
             return self.raw_of(entry)
         except InvalidArgumentError as error:
             raise CheckpointError(
                 f"the checkpoint of a plain module does not fit, and nothing of it was loaded: "
-                f"{error.problem}; it has {describe(entry)}."
+                f"{error.problem}; it has {describe(entry)}. Load it before make_trainable, or "
+                f"give make_trainable its shape."
             ).at(self.path_in_network()) from None
         except OutOfDomainError as error:
             error.hint = (

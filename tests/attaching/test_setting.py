@@ -288,6 +288,7 @@ def test_a_user_s_own_maps_are_set_and_frozen_too() -> None:
         (lambda: snn.Leaky(beta=0.9), "beta", 20e-3, None, r"0\.256 time steps.*per step"),
         (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, 20.0, DT, r"2e\+04 time steps.*20e-3"),
         (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, 20e-6, DT, r"0\.02 time steps.*20e-3"),
+        (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, 5.0, DT, "a second or more.*20e-3"),
         (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, 20.0, 1.0, r"dt=1 is.*1 ms is dt=1e-3"),
         (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, None, 1.0, r"dt=1 is.*1 ms is dt=1e-3"),
         (lambda: norse.LIFCell(), "tau_mem_inv", 10e-3, None, r"1e\+05 time steps.*1/s"),
@@ -316,8 +317,10 @@ def test_a_log_normal_by_its_median_is_warned_of() -> None:
         make_trainable(leaky, Quantity.TAU_MEM, LogNormal(20e-3, 0.5), shape=(50,), dt=DT)
     with pytest.warns(errors.UnitWarning, match=meant):
         set_values(leaky, Quantity.TAU_MEM, LogNormal(20e-3, 0.5))
-    for right in (LogNormal(math.log(20e-3), 0.5), log_normal(20e-3, 0.5), log_normal(1.2, 0.5)):
+    for right in (LogNormal(math.log(20e-3), 0.5), log_normal(20e-3, 0.5)):
         set_values(leaky, Quantity.TAU_MEM, right)
+    coarse = make_trainable(snn.Leaky(beta=0.9), Quantity.TAU_MEM, shape=(50,), dt=5e-3)
+    set_values(coarse, Quantity.TAU_MEM, log_normal(1.2, 0.5))
 
 
 def test_set_values_warns_too() -> None:
@@ -333,6 +336,7 @@ def test_set_values_warns_too() -> None:
         (lambda: snn.Leaky(beta=0.99999), "beta", None, None),  # as the user built it
         (lambda: snn.Leaky(beta=0.9), "threshold", 20e-3, None),
         (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, 20e-3, DT),
+        (lambda: snn.Leaky(beta=0.9), Quantity.TAU_MEM, 5.0, 10e-3),  # slow, in coarse steps
         (lambda: norse.LIFCell(), "tau_mem_inv", 100.0, None),
     ],
 )

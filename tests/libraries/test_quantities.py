@@ -192,9 +192,10 @@ def test_a_distribution_is_in_seconds() -> None:
 
 
 def test_a_long_time_constant_keeps_its_digits() -> None:
-    leaky = make_trainable(
-        snn.Leaky(beta=0.9), {Quantity.TAU_MEM: ExpScaledLog()}, init=10.0, dt=DT
-    )
+    with pytest.warns(errors.UnitWarning, match="a second or more"):
+        leaky = make_trainable(
+            snn.Leaky(beta=0.9), {Quantity.TAU_MEM: ExpScaledLog()}, init=10.0, dt=DT
+        )
     # a decay of 0.9999 in float32 would give 10.0002 back
     assert values(leaky, Quantity.TAU_MEM)["beta"].item() == pytest.approx(10.0, rel=1e-7)
     assert leaky.beta.dtype == torch.float32

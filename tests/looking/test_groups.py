@@ -28,6 +28,13 @@ def test_param_groups_hold_each_parameter_once() -> None:
     assert all((value != before[path]).all() for path, value in values(network).items())
 
 
+def test_options_of_any_optimizer_are_kept() -> None:
+    """Optimizers of other packages have options of their own."""
+    groups = param_groups(two_values(), lr=1e-3, betas=(0.9, 0.95), rho=0.1, warmup_steps=10)
+    assert all(group["betas"] == (0.9, 0.95) for group in groups)
+    assert all((group["rho"], group["warmup_steps"]) == (0.1, 10) for group in groups)
+
+
 def test_param_groups_leave_out_empty_groups() -> None:
     (group,) = param_groups(nn.Linear(2, 2), 1e-3)
     assert group["name"] == "weights"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from neuroparam import (
     ExpScaledLog,
     Quantity,
+    errors,
     make_trainable,
     neuron_parameters,
     summary,
@@ -45,6 +46,13 @@ def test_values_with_their_graph_are_a_prior_of_one_line() -> None:
         assert tau < 0.02
         assert raw.grad is not None
         assert raw.grad < 0
+
+
+def test_a_prior_on_nothing_is_warned_of() -> None:
+    net = make_trainable(nn.Sequential(snn.Leaky(beta=0.9)), "0.threshold")
+    with pytest.warns(errors.MisuseWarning, match="Sequential has no value of Quantity.TAU_MEM"):
+        assert values(net, Quantity.TAU_MEM, detach=False) == {}
+    assert values(net, Quantity.TAU_MEM) == {}
 
 
 def test_the_gradient_of_a_time_constant_agrees_with_finite_differences() -> None:

@@ -203,6 +203,16 @@ def test_of_shape_1_a_plain_entry_fits_a_single_value_as_in_torch(name: str) -> 
     torch.testing.assert_close(values(module)[path], torch.tensor(7.0))
 
 
+@pytest.mark.parametrize("name", ["parameter, in a network", "buffer, in a network"])
+def test_one_number_of_a_plain_checkpoint_is_for_all_neurons(name: str) -> None:
+    build_, path = STORAGES[name]
+    state = build_().state_dict()
+    state[path] = torch.tensor(7.0)
+    module = make_trainable(build_(), path, shape=(4,))
+    module.load_state_dict(state)
+    torch.testing.assert_close(values(module)[path], torch.full((4,), 7.0))
+
+
 class Chained(nn.Module):
     """A value behind two maps that fit constants, beside a layer and another value."""
 
