@@ -257,7 +257,10 @@ def _judged(place: Place, trial: Trial, is_state: bool) -> tuple[str, str, Param
     if not trial.read:
         return "not read", "no forward has read it", None
     if trial.gradient is None:
-        why = "the forward casts it to a number, detaches it, or only compares with it"
+        why = (
+            "the forward casts it to a number, detaches it, only compares with it, or leaves what "
+            "comes of it out of the output"
+        )
         return "no gradient", why, None
     if trial.gradient == 0.0 and trial.moved == 0.0:
         return "no effect", "the output stays the same, and its gradient is 0", None
