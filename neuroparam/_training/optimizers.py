@@ -231,9 +231,9 @@ def _count_left_out() -> None:
         warn(
             f"optimizers have made {_LEFT_OUT} steps, and none of them holds\n"
             f"{listing(paths_in_networks(late))}\nwhich got gradients and stay where they are. "
-            f"Build the optimizer after make_trainable, or add them: "
-            f"optimizer.add_param_group({{'params': neuron_parameters(net)}}). Freeze what is not "
-            f"to be trained.",
+            f"Build the optimizer after make_trainable, and of the network that trains, which may "
+            f"be a copy; or add them: optimizer.add_param_group({{'params': "
+            f"neuron_parameters(net)}}). Freeze what is not to be trained.",
             NoGradientWarning,
         )
 
