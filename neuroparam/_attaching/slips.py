@@ -69,9 +69,9 @@ def slip(
     found = _in_steps(place, parameter, dt)
     if found is None:
         return ""
-    steps = found.detach().double().median().item()
+    steps = _median(found)
     longest = _LONGEST
-    if by_quantity and (parameter.physical().detach().double().median().item() >= 1.0):
+    if by_quantity and steps >= _LONGEST_IN_SECONDS and _median(parameter.physical()) >= 1.0:
         longest = _LONGEST_IN_SECONDS
     if (_SHORTEST if by_quantity else LEAST_STEPS) <= steps < longest:
         return ""
@@ -87,6 +87,10 @@ def slip(
             f"seconds"
         )
     return f"{parameter.path!r} is a time constant of {steps:.3g} time steps, {problem}: {meant}."
+
+
+def _median(values: Tensor) -> float:
+    return values.detach().double().median().item()
 
 
 def _has_median_as_loc(given: LogNormal) -> bool:

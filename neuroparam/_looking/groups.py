@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -162,16 +163,24 @@ def _refuse_misspelt(options: Mapping[str, object]) -> None:
     Raises:
         InvalidArgumentError: saying which is meant.
     """
+    for option, given in options.items():
+        if option in _known_options():
+            continue
+        near = difflib.get_close_matches(option, _known_options(), n=1, cutoff=0.9)
+        if near:
+            raise InvalidArgumentError(
+                option, given, f"is no option of an optimizer of torch; did you mean {near[0]!r}?"
+            )
+
+
+@functools.cache
+def _known_options() -> frozenset[str]:
+    """The arguments of `param_groups`, and those of every optimizer of torch."""
     known = {*inspect.signature(param_groups).parameters, "name"}
     for kind in vars(torch.optim).values():
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
             known |= inspect.signature(kind).parameters.keys()
-    for option, given in options.items():
-        near = difflib.get_close_matches(option, known, n=1, cutoff=0.9)
-        if near and option not in known:
-            raise InvalidArgumentError(
-                option, given, f"is no option of an optimizer of torch; did you mean {near[0]!r}?"
-            )
+    return frozenset(known)
 
 
 def _refuse_negative(argument: str, given: object) -> None:

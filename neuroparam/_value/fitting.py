@@ -39,7 +39,7 @@ def refuse_if_shapes_clash(
         if any(size > 1 and str(size) in sizes.groups() for size in value.raw.shape)
     ]
     if clashing:
-        inputs = next((tuple(each.shape) for each in given if isinstance(each, Tensor)), None)
+        inputs = _shape_of_input(given)
         shapes = {value.path_in_network(): tuple(value.raw.shape) for value in clashing}
         raise ShapeError(shapes, inputs, str(error)) from error
 
@@ -53,8 +53,8 @@ def warn_if_sizes_coincide(values: Iterable[NeuronParameter], given: Iterable[An
         values: those of a module.
         given: the arguments of its forward.
     """
-    inputs = next((tuple(each.shape) for each in given if isinstance(each, Tensor)), ())
-    if len(inputs) < 4 or inputs[-1] != inputs[-3] or inputs[-1] == 1:
+    inputs = _shape_of_input(given)
+    if inputs is None or len(inputs) < 4 or inputs[-1] != inputs[-3] or inputs[-1] == 1:
         return
     for value in values:
         shape = tuple(value.raw.shape)
@@ -68,3 +68,8 @@ def warn_if_sizes_coincide(values: Iterable[NeuronParameter], given: Iterable[An
                 f"column, shape=(1, 1, {size}).",
                 MisuseWarning,
             )
+
+
+def _shape_of_input(given: Iterable[Any]) -> tuple[int, ...] | None:
+    """The shape of the first tensor among the arguments of a forward."""
+    return next((tuple(each.shape) for each in given if isinstance(each, Tensor)), None)

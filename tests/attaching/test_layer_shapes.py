@@ -262,8 +262,12 @@ def test_as_many_columns_as_channels_are_warned_of_once(recwarn: pytest.Warnings
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 1), (1, 1, 4), (), (1,)])
-def test_other_shapes_of_such_a_layer_are_not(shape: tuple[int, ...]) -> None:
-    make_trainable(square(), "1.beta", shape=shape)(torch.rand(B, 1, 8, 8))
+def test_other_shapes_of_such_a_layer_are_not(
+    shape: tuple[int, ...], recwarn: pytest.WarningsRecorder
+) -> None:
+    output = make_trainable(square(), "1.beta", shape=shape)(torch.rand(B, 1, 8, 8))
+    assert output.shape == (B, 4, 4, 4)
+    assert not recwarn.list
 
 
 def test_an_error_about_other_sizes_is_torch_s_own() -> None:
